@@ -1,0 +1,39 @@
+/*
+ * Keeps pages that the kernel has pinned for device I/O from being taken away.
+ *
+ * O_DIRECT and io_uring transfers hold references to guest pages that neither the zap nor the punch
+ * can see. Devices therefore run such I/O between io_gate_begin() and io_gate_end(); swap closes
+ * the gate for the moment of the zap: io_gate_close() holds new I/O back and waits for what is
+ * running. A page touched after the gate has opened again faults, becomes resident, and is safe.
+ *
+ * Plain loads and stores through the guest view need no gate.
+ */
+#ifndef EBB_MEMORY_IO_GATE_H
+#define EBB_MEMORY_IO_GATE_H
+
+#include <stdbool.h>
+
+struct io_gate;
+
+int io_gate_create(struct io_gate **out);
+void io_gate_destroy(struct io_gate *gate);
+
+/*
+ * True: one I/O is counted as running, io_gate_end() must follow (any thread). False: the gate is
+ * closed; leave the request where it is and look again when the waiter's eventfd fires. Never
+ * blocks.
+ */
+bool io_gate_begin(struct io_gate *gate);
+void io_gate_end(struct io_gate *gate);
+
+/* @event_fd is written to whenever the gate opens, until removed. 0 or -ENOMEM. Any thread. */
+int io_gate_add_waiter(struct io_gate *gate, int event_fd);
+void io_gate_remove_waiter(struct io_gate *gate, int event_fd);
+
+/* Closes the gate and sleeps until no I/O is running. One closer at a time. */
+void io_gate_close(struct io_gate *gate);
+
+/* Opens it again and tells the waiters. */
+void io_gate_open(struct io_gate *gate);
+
+#endif

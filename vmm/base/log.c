@@ -1,0 +1,62 @@
+#include "vmm/base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+
+static _Atomic(enum log_level) threshold = LOG_LEVEL_INFO;
+
+void log_set_level(enum log_level level)
+{
+	atomic_store(&threshold, level);
+}
+
+static void log_line(enum log_level level, const char *fmt, va_list args)
+{
+	static const char *const prefix[] = {
+		"ebb: error: ", "ebb: warning: ", "ebb: ", "ebb: debug: "};
+	char line[1024];
+	int length, body;
+
+	if (level > atomic_load(&threshold))
+		return;
+	length = snprintf(line, sizeof(line), "%s", prefix[level]);
+	body = vsnprintf(line + length, sizeof(line) - (size_t)length - 1, fmt, args);
+	if (body < 0)
+		return;
+	length += body;
+	if ((size_t)length > sizeof(line) - 2)
+		length = sizeof(line) - 2;
+	line[length++] = '\n';
+	/* Nothing sensible is left to do when standard error is gone. */
+	if (write(STDERR_FILENO, line, (size_t)length) < 0)
+		return;
+}
+
+#define DEFINE_LOG_FUNCTION(name, level)                                                           \
+	void name(const char *fmt, ...)                                                            \
+	{                                                                                          \
+		va_list args;                                                                      \
+                                                                                                   \
+		va_start(args, fmt);                                                               \
+		log_line(level, fmt, args);                                                        \
+		va_end(args);                                                                      \
+	}
+
+DEFINE_LOG_FUNCTION(log_error, LOG_LEVEL_ERROR)
+DEFINE_LOG_FUNCTION(log_warning, LOG_LEVEL_WARNING)
+DEFINE_LOG_FUNCTION(log_info, LOG_LEVEL_INFO)
+DEFINE_LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG)
+
+bool log_ratelimit_pass(struct log_ratelimit *limit)
+{
+	uint64_t now = clock_monotonic_ns();
+	uint64_t start = atomic_load(&limit->window_start_ns);
+
+	if (now - start > LOG_RATELIMIT_INTERVAL_NS &&
+	    atomic_compare_exchange_strong(&limit->window_start_ns, &start, now))
+		atomic_store(&limit->in_window, 0);
+	return atomic_fetch_add(&limit->in_window, 1) < LOG_RATELIMIT_BURST;
+}

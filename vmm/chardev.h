@@ -1,0 +1,59 @@
+/*
+ * The host side of the guest's serial line: standard input and output, a file, a pty, or nothing.
+ *
+ * Output is queued (CHARDEV_QUEUE_SIZE bytes) and written by the event loop's thread, so that a
+ * vCPU never waits for a reader; when the queue is full the serial port is told so and the guest
+ * waits. chardev_flush() at exit loses nothing that a reader still takes.
+ */
+#ifndef EBB_VMM_CHARDEV_H
+#define EBB_VMM_CHARDEV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/error.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/config.h"
+
+#define CHARDEV_QUEUE_SIZE 65536u
+
+struct chardev;
+
+/* What the serial port offers to its host side. Both are called on the event loop's thread. */
+struct chardev_client {
+	void *opaque;
+	/* Takes input; returns how many bytes were accepted (the rest is offered again later). */
+	size_t (*receive)(void *opaque, const uint8_t *data, size_t length);
+	/* There is room in the output queue again. */
+	void (*writable)(void *opaque);
+};
+
+int chardev_create(const struct vm_config *config, struct event_loop *loop, struct chardev **out,
+		   struct error *err);
+
+/* Flushes, restores the terminal, closes. NULL is legal. */
+void chardev_destroy(struct chardev *chardev);
+
+/* NULL detaches. */
+void chardev_set_client(struct chardev *chardev, const struct chardev_client *client);
+
+/* Queues output; returns how many bytes fitted. Any thread, never blocks. */
+size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length);
+
+/* The client can receive again after it refused bytes. Any thread. */
+void chardev_resume_input(struct chardev *chardev);
+
+/* Writes out the queue, waiting for the reader; gives up after 5 s without progress. */
+void chardev_flush(struct chardev *chardev);
+
+/* Called when Ctrl-A c was typed on a terminal. Not for other kinds. */
+void chardev_set_escape(struct chardev *chardev, void (*escape)(void *opaque), void *opaque);
+
+/*
+ * The terminal belongs to somebody else (the console program) until chardev_unmute(): input is not
+ * read, output is kept in the queue and, if that is full, goes out all the same.
+ */
+void chardev_mute(struct chardev *chardev);
+void chardev_unmute(struct chardev *chardev);
+
+#endif

@@ -1,0 +1,45 @@
+/* What the user asked for: one VM as `ebb run`'s options describe it. Plain data, no behaviour. */
+#ifndef EBB_VMM_CONFIG_H
+#define EBB_VMM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VM_CPUS_MAX    64
+#define VM_DISKS_MAX   14
+#define VM_MEMORY_MIN  (16ull << 20)
+#define VM_NAME_MAX    64
+#define VM_DISK_ID_MAX 20 /* virtio-blk's serial string, virtio 1.2, section 5.2.6 */
+
+enum serial_kind {
+	SERIAL_STDIO,
+	SERIAL_NONE,
+	SERIAL_FILE,
+	SERIAL_PTY,
+};
+
+struct disk_config {
+	const char *path;
+	bool read_only;
+	char id[VM_DISK_ID_MAX + 1];
+};
+
+/* The strings belong to whoever filled the struct in and outlive it. */
+struct vm_config {
+	char name[VM_NAME_MAX + 1];
+	const char *kernel;
+	const char *initrd;  /* NULL: none */
+	const char *cmdline; /* NULL: the default */
+	uint64_t memory_bytes;
+	unsigned cpus;
+	struct disk_config disks[VM_DISKS_MAX];
+	size_t disk_count;
+	enum serial_kind serial;
+	const char *serial_path;  /* SERIAL_FILE */
+	const char *control_path; /* NULL: the default place */
+	const char *swap_dir;     /* NULL: swap is not available */
+	const char *dump_dtb;     /* NULL: no */
+};
+
+#endif
