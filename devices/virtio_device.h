@@ -8,11 +8,16 @@
  * creation) serves queues and completions. Both do so under device->lock; every op but destroy() is
  * called with it held. The lock may be held while guest RAM is touched, for the fault monitor never
  * takes it.
+ *
+ * Kicks: virtqueue_pop() asks for the next kick by itself when it finds the queue empty, so a
+ * device that drains its queue needs no virtqueue_want_kicks(). Queues are served once after
+ * DRIVER_OK too.
  */
 #ifndef EBB_DEVICES_VIRTIO_DEVICE_H
 #define EBB_DEVICES_VIRTIO_DEVICE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +51,8 @@ struct virtio_device_ops {
 	void (*serve_queue)(struct virtio_device *device, unsigned index);
 	/*
 	 * The driver resets the device: drop what is pending, and return only when no transfer to
-	 * or from guest memory is under way (release device->lock to wait for them). Optional.
+	 * or from guest memory is under way (release device->lock to wait for them). The queues
+	 * are down already: a late virtqueue_push() is refused, the device is not live. Optional.
 	 */
 	void (*reset)(struct virtio_device *device);
 	/* Frees the device: the I/O loop no longer runs. */
@@ -64,6 +70,7 @@ struct virtio_device {
 	uint32_t config_generation;
 	atomic_uint interrupt_status;
 	int irq_fd; /* eventfd wired to the guest's GSI; owned by the transport */
+	int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds that lead to serve_queue(); the transport's */
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
 	struct log_ratelimit guest_errors;
 };
@@ -85,6 +92,12 @@ bool virtio_device_has_feature(const struct virtio_device *device, unsigned bit)
 /* True once the driver set DRIVER_OK, until reset or breakage. */
 bool virtio_device_is_live(const struct virtio_device *device);
 
+/*
+ * Has serve_queue(@index) called again, on the I/O thread, if the device is live by then: for a
+ * device that stops before its queue is empty. Any thread, with or without the lock.
+ */
+void virtio_device_kick_queue(struct virtio_device *device, unsigned index);
+
 /* Interrupts the driver for @queue if it asked for that. After one or more virtqueue_push(). */
 void virtio_device_signal_queue(struct virtio_device *device, struct virtqueue *queue);
 
@@ -97,5 +110,12 @@ void virtio_device_needs_reset(struct virtio_device *device, const char *why);
 
 /* Resets to the state after creation (status 0, queues forgotten). Lock held by the caller. */
 void virtio_device_reset(struct virtio_device *device);
+
+/*
+ * The driver writes the status field (section 2.1): sets what may be set. FEATURES_OK is refused
+ * without VERSION_1 or with a feature that was not offered, DRIVER_OK without FEATURES_OK; no bit
+ * is cleared. For transports, with the lock held; 0 (reset) is the transport's own care.
+ */
+void virtio_device_set_status(struct virtio_device *device, uint8_t status);
 
 #endif

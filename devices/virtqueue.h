@@ -43,6 +43,7 @@ struct virtqueue {
 	uint16_t next_used;
 	uint16_t last_signalled_used; /* used index when the driver was last interrupted */
 	bool last_signalled_valid;
+	bool kicks_unwanted; /* virtqueue_want_kicks(false) */
 };
 
 struct virtq_segment {
@@ -66,7 +67,9 @@ void virtqueue_reset(struct virtqueue *queue);
 /* Checks what the driver configured: 0 and ready, or -EINVAL (size, alignment, not RAM). */
 int virtqueue_enable(struct virtqueue *queue);
 
-/* 1: *chain is the next one. 0: none waits. -EINVAL: the driver broke the rules; queue is broken.
+/*
+ * 1: *chain is the next one. 0: none waits (or the queue is not ready), and the driver will kick
+ * for the next one unless kicks are unwanted. -EINVAL: the driver broke the rules; queue is broken.
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain);
 
@@ -76,7 +79,7 @@ void virtqueue_unpop(struct virtqueue *queue);
 /* Gives a chain back with @written bytes of its writable part filled. 0 or -EINVAL (broken). */
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);
 
-/* True if the driver wants an interrupt for what was pushed since this was last true. */
+/* True if the driver wants an interrupt for what was pushed since the last call. */
 bool virtqueue_needs_interrupt(struct virtqueue *queue);
 
 /*
