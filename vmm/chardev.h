@@ -49,9 +49,16 @@ void chardev_flush(struct chardev *chardev);
 /* Called when Ctrl-A c was typed on a terminal. Not for other kinds. */
 void chardev_set_escape(struct chardev *chardev, void (*escape)(void *opaque), void *opaque);
 
+/* Called when Ctrl-A x was typed on a terminal. Without it, those keys only say so. */
+void chardev_set_quit(struct chardev *chardev, void (*quit)(void *opaque), void *opaque);
+
+/* What a user opens to reach the serial line: the pty's or the file's path; NULL for the others. */
+const char *chardev_path(const struct chardev *chardev);
+
 /*
- * The terminal belongs to somebody else (the console program) until chardev_unmute(): input is not
- * read, output is kept in the queue and, if that is full, goes out all the same.
+ * The terminal belongs to somebody else (the console program) until chardev_unmute(): it is put
+ * back as it was, input is not read, output is kept in the queue and, if that is full, goes out all
+ * the same.
  */
 void chardev_mute(struct chardev *chardev);
 void chardev_unmute(struct chardev *chardev);

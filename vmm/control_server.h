@@ -1,0 +1,44 @@
+/*
+ * The VM's end of the control socket: clients on the main thread's event loop.
+ *
+ * Nothing here blocks but the commands themselves. A client has CONTROL_REQUEST_MAX bytes of input
+ * and CONTROL_OUTPUT_MAX bytes of output queue; one that lets the queue run over is dropped. A
+ * client that disconnects in the middle of an operation leaves it running. All functions are for
+ * the loop's thread.
+ */
+#ifndef EBB_VMM_CONTROL_SERVER_H
+#define EBB_VMM_CONTROL_SERVER_H
+
+#include "vmm/base/error.h"
+#include "vmm/base/event_loop.h"
+
+#define CONTROL_CLIENTS_MAX 64u
+#define CONTROL_OUTPUT_MAX  (256u * 1024u)
+#define CONTROL_PROGRESS_NS 200000000ull
+
+struct control_server;
+struct control_socket;
+struct machine;
+
+/* What the commands work on. Borrowed: outlives the server. */
+struct control_host {
+	struct machine *machine;
+	const char *name;
+	/* The command `quit`: end the program soon (the answer is sent at the latest by
+	 * control_server_destroy()). */
+	void (*quit)(void *opaque);
+	void *opaque;
+};
+
+/* Accepts clients on @socket (borrowed). 0 or -errno. */
+int control_server_create(struct event_loop *loop, struct control_socket *socket,
+			  const struct control_host *host, struct control_server **out,
+			  struct error *err);
+
+/* Says goodbye to clients that wait, and drops them. NULL is legal. */
+void control_server_destroy(struct control_server *server);
+
+/* On MACHINE_EVENT_SWAP_DONE: answers whoever started the operation. */
+void control_server_swap_done(struct control_server *server);
+
+#endif

@@ -1,0 +1,127 @@
+#include "vmm/help.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/base/checked.h"
+
+static const char general_help[] =
+	"usage: ebb COMMAND [ARGUMENTS]\n"
+	"\n"
+	"  run       start a virtual machine\n"
+	"  ctl       send one command to a running machine\n"
+	"  console   commands for a running machine, interactively\n"
+	"  ls        list the running machines of this user\n"
+	"  check     can this host run guests and swap them out? what is missing?\n"
+	"  help      this text; `ebb help COMMAND` says more\n"
+	"  version   the version of ebb\n";
+
+static const char run_help[] =
+	"usage: ebb run --kernel FILE [OPTIONS]\n"
+	"\n"
+	"  --kernel FILE          Linux bzImage or an ELF kernel with a PVH note (vmlinux)\n"
+	"  --initrd FILE          initial ramdisk\n"
+	"  --cmdline TEXT         the kernel's command line\n"
+	"  --memory SIZE          guest memory, 16M or more (default 512M); K, M, G, T are understood\n"
+	"  --cpus N               virtual CPUs, 1 to 64 (default 1)\n"
+	"  --disk PATH[,ro][,id=NAME]\n"
+	"                         a raw disk image or block device; may be repeated. ro: read-only;\n"
+	"                         id: its serial number in the guest, at most 20 characters (default\n"
+	"                         diskN). A comma in PATH is written twice.\n"
+	"  --serial stdio|none|file=PATH|pty\n"
+	"                         where the guest's serial line goes (default stdio)\n"
+	"  --name NAME            the machine's name for ctl, console and ls (default vm-PID):\n"
+	"                         letters, digits, '.', '_', '-'\n"
+	"  --control PATH         control socket (default $XDG_RUNTIME_DIR/ebb/NAME.sock, else\n"
+	"                         /run/ebb or /tmp/ebb-UID)\n"
+	"  --swap-dir DIR         where memory goes when it is swapped out; without it the swap\n"
+	"                         commands are refused\n"
+	"  --dump-dtb FILE        write the machine's device tree to FILE\n"
+	"\n"
+	"On a terminal: Ctrl-A c opens the console, Ctrl-A x quits, Ctrl-A Ctrl-A sends Ctrl-A,\n"
+	"Ctrl-A h lists these keys. SIGTERM asks the guest to power down, a second one quits.\n"
+	"Exit status: 0 the guest powered off or was told to quit, 1 it failed, 2 wrong usage.\n";
+
+static const char ctl_help[] =
+	"usage: ebb ctl [--json] [--socket PATH] NAME COMMAND [ARGUMENT]\n"
+	"\n"
+	"  status            the machine, its balloon and its swap at a glance\n"
+	"  swap enable       stage guest memory: what is touched comes back, the rest is cold\n"
+	"  swap trim         drop staged pages that are zero or unchanged since they were stored\n"
+	"  swap out          write what stayed cold to the swap directory and free the memory\n"
+	"  swap in           bring everything back into memory\n"
+	"  swap disable      bring everything back and give the disk space back\n"
+	"  swap cancel       stop the running swap operation where it is\n"
+	"  swap status       page counts, disk space, faults and the last operations\n"
+	"  balloon [SIZE]    show the balloon, or leave the guest SIZE of its memory\n"
+	"  pause, resume     stop and continue the virtual CPUs\n"
+	"  powerdown         press the power button\n"
+	"  reset             start the guest anew\n"
+	"  quit              end the machine at once\n"
+	"  help              what this machine understands\n"
+	"\n"
+	"  --json            print the lines of the control protocol: {\"progress\":…} while it goes on,\n"
+	"                    then {\"result\":…} or {\"error\":{\"code\":…,\"message\":…}}\n"
+	"  --socket PATH     the socket that `ebb run --control PATH` made\n"
+	"\n"
+	"Ctrl-C during a swap operation cancels it. Exit status: 0 done, 1 the machine said no (why is\n"
+	"on standard error), 2 wrong usage.\n";
+
+static const char console_help[] =
+	"usage: ebb console [--socket PATH] NAME\n"
+	"\n"
+	"Reads commands for machine NAME, those of `ebb help ctl`. Tab completes, the arrow keys go\n"
+	"through the history, Ctrl-C cancels the line or the running swap operation, Ctrl-D or `exit`\n"
+	"leaves. If standard input is no terminal, its lines are the commands; the exit status is then\n"
+	"1 if one of them failed.\n";
+
+static const char ls_help[] =
+	"usage: ebb ls [--json]\n"
+	"\n"
+	"Lists the running machines of this user: name, process, state, memory, how much of it the host\n"
+	"holds now, and the state of swap. --json prints one object per machine and line.\n";
+
+static const char check_help[] =
+	"usage: ebb check [--json] [--swap-dir DIR]\n"
+	"\n"
+	"Tries whether this host can run guests and swap them out, and says for each thing that is\n"
+	"missing the command that mends it.\n";
+
+static const char help_help[] = "usage: ebb help [COMMAND]\n";
+static const char version_help[] = "usage: ebb version\n";
+
+static const struct {
+	const char *name;
+	const char *text;
+} topics[] = {
+	{"run", run_help},     {"ctl", ctl_help},   {"console", console_help}, {"ls", ls_help},
+	{"check", check_help}, {"help", help_help}, {"version", version_help},
+};
+
+int help_print(FILE *out, const char *command)
+{
+	if (!command) {
+		fputs(general_help, out);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(topics); i++) {
+		if (!strcmp(topics[i].name, command)) {
+			fputs(topics[i].text, out);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int help_main(int argc, char **argv)
+{
+	if (argc > 2) {
+		help_print(stderr, "help");
+		return 2;
+	}
+	if (help_print(stdout, argc == 2 ? argv[1] : NULL)) {
+		fprintf(stderr, "ebb help: there is no command \"%s\"; see `ebb help`\n", argv[1]);
+		return 2;
+	}
+	return 0;
+}

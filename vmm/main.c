@@ -1,0 +1,43 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/checked.h"
+#include "vmm/check.h"
+#include "vmm/console.h"
+#include "vmm/control_client.h"
+#include "vmm/help.h"
+#include "vmm/ls.h"
+#include "vmm/run.h"
+
+static int version_main(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("ebb " EBB_VERSION);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} subcommands[] = {
+	{"run", run_main},         {"ctl", control_client_main},
+	{"console", console_main}, {"ls", ls_main},
+	{"check", check_main},     {"help", help_main},
+	{"version", version_main}, {"--help", help_main},
+	{"-h", help_main},         {"--version", version_main},
+};
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		help_print(stderr, NULL);
+		return 2;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++) {
+		if (!strcmp(argv[1], subcommands[i].name))
+			return subcommands[i].run(argc - 1, argv + 1);
+	}
+	fprintf(stderr, "ebb: there is no command \"%s\"; see `ebb help`\n", argv[1]);
+	return 2;
+}

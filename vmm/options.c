@@ -1,0 +1,285 @@
+#include "vmm/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/checked.h"
+#include "vmm/base/size.h"
+
+#define MEMORY_DEFAULT  (512 * MIB)
+#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
+enum option_id {
+	OPTION_NAME = 256, /* beyond any character */
+	OPTION_KERNEL,
+	OPTION_INITRD,
+	OPTION_CMDLINE,
+	OPTION_MEMORY,
+	OPTION_CPUS,
+	OPTION_DISK,
+	OPTION_SERIAL,
+	OPTION_CONTROL,
+	OPTION_SWAP_DIR,
+	OPTION_DUMP_DTB,
+	OPTION_HELP,
+};
+
+static const struct option long_options[] = {
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"kernel", required_argument, NULL, OPTION_KERNEL},
+	{"initrd", required_argument, NULL, OPTION_INITRD},
+	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
+	{"memory", required_argument, NULL, OPTION_MEMORY},
+	{"cpus", required_argument, NULL, OPTION_CPUS},
+	{"disk", required_argument, NULL, OPTION_DISK},
+	{"serial", required_argument, NULL, OPTION_SERIAL},
+	{"control", required_argument, NULL, OPTION_CONTROL},
+	{"swap-dir", required_argument, NULL, OPTION_SWAP_DIR},
+	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0},
+};
+
+int options_check_name(const char *name, struct error *err)
+{
+	size_t length = strlen(name);
+
+	if (!length || length > VM_NAME_MAX || name[0] == '.' ||
+	    strspn(name, NAME_CHARACTERS) != length)
+		return error_say(err, EINVAL,
+				 "\"%.80s\" is no name for a machine: use 1 to %d of A-Z a-z 0-9 "
+				 ". _ -, not beginning with '.'",
+				 name, VM_NAME_MAX);
+	return 0;
+}
+
+static int parse_name(struct vm_config *config, const char *text, struct error *err)
+{
+	int result = options_check_name(text, err);
+
+	if (!result)
+		memcpy(config->name, text, strlen(text) + 1);
+	return result;
+}
+
+static int parse_memory(struct vm_config *config, const char *text, struct error *err)
+{
+	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * page_size;
+	uint64_t bytes;
+	char size[32];
+	int result = size_parse(text, &bytes);
+
+	if (result == -EINVAL)
+		return error_say(err, EINVAL,
+				 "--memory %.80s: no size; write for example 512M or 4G", text);
+	if (result || bytes > host)
+		return error_say(err, EINVAL,
+				 "--memory %.80s: more than this host has (%s); give less", text,
+				 size_format(host, size, sizeof(size)));
+	if (bytes < VM_MEMORY_MIN)
+		return error_say(
+			err, EINVAL,
+			"--memory %.80s: a machine needs 16M at least; the default is 512M", text);
+	if (!is_aligned(bytes, page_size))
+		return error_say(err, EINVAL,
+				 "--memory %.80s: not a multiple of the page size of %llu bytes",
+				 text, (unsigned long long)page_size);
+	config->memory_bytes = bytes;
+	return 0;
+}
+
+static int parse_cpus(struct vm_config *config, const char *text, struct error *err)
+{
+	uint64_t cpus;
+
+	/* A suffix that size_parse() would take cannot make a number in range. */
+	if (size_parse(text, &cpus) || cpus < 1 || cpus > VM_CPUS_MAX)
+		return error_say(err, EINVAL, "--cpus %.80s: give a number from 1 to %d", text,
+				 VM_CPUS_MAX);
+	config->cpus = (unsigned)cpus;
+	return 0;
+}
+
+static int parse_serial(struct vm_config *config, const char *text, struct error *err)
+{
+	if (!strcmp(text, "stdio")) {
+		config->serial = SERIAL_STDIO;
+	} else if (!strcmp(text, "none")) {
+		config->serial = SERIAL_NONE;
+	} else if (!strcmp(text, "pty")) {
+		config->serial = SERIAL_PTY;
+	} else if (!strncmp(text, "file=", 5) && text[5]) {
+		config->serial = SERIAL_FILE;
+		config->serial_path = text + 5;
+	} else {
+		return error_say(err, EINVAL, "--serial %.80s: give stdio, none, file=PATH or pty",
+				 text);
+	}
+	return 0;
+}
+
+/*
+ * Cuts the field off that @text begins with, at the first single comma; ",," becomes one comma, in
+ * place. Returns what follows, or NULL at the end.
+ */
+static char *cut_field(char *text)
+{
+	char *to = text;
+
+	for (char *from = text;; from++) {
+		if (from[0] == ',' && from[1] != ',') {
+			*to = '\0';
+			return from + 1;
+		}
+		if (from[0] == ',')
+			from++;
+		*to++ = *from;
+		if (!*from)
+			return NULL;
+	}
+}
+
+static int parse_disk_option(struct disk_config *disk, const char *option, struct error *err)
+{
+	size_t length;
+
+	if (!strcmp(option, "ro")) {
+		disk->read_only = true;
+		return 0;
+	}
+	if (strncmp(option, "id=", 3))
+		return error_say(err, EINVAL,
+				 "--disk %.80s: unknown option \"%.80s\"; there are ro and id=NAME "
+				 "(a comma in the path is written twice)",
+				 disk->path, option);
+	length = strlen(option + 3);
+	if (!length || length > VM_DISK_ID_MAX || strspn(option + 3, NAME_CHARACTERS) != length)
+		return error_say(err, EINVAL,
+				 "--disk %.80s: \"%.80s\" is no id: use 1 to %d of A-Z a-z 0-9 . _ "
+				 "-",
+				 disk->path, option + 3, VM_DISK_ID_MAX);
+	memcpy(disk->id, option + 3, length + 1);
+	return 0;
+}
+
+static int parse_disk(struct vm_config *config, char *text, struct error *err)
+{
+	struct disk_config *disk = &config->disks[config->disk_count];
+	char *next = cut_field(text);
+
+	if (config->disk_count == VM_DISKS_MAX)
+		return error_say(err, EINVAL, "--disk %.80s: a machine has at most %d disks", text,
+				 VM_DISKS_MAX);
+	if (!*text)
+		return error_say(err, EINVAL,
+				 "--disk: a path is missing; write PATH[,ro][,id=NAME]");
+	disk->path = text;
+	while (next) {
+		char *option = next;
+		int result;
+
+		next = cut_field(option);
+		result = parse_disk_option(disk, option, err);
+		if (result)
+			return result;
+	}
+	config->disk_count++;
+	return 0;
+}
+
+/* Gives each disk without an id the name diskN, and refuses an id that is there twice. */
+static int settle_disk_ids(struct vm_config *config, struct error *err)
+{
+	for (size_t i = 0; i < config->disk_count; i++) {
+		struct disk_config *disk = &config->disks[i];
+
+		if (!disk->id[0])
+			snprintf(disk->id, sizeof(disk->id), "disk%u", (unsigned)i % VM_DISKS_MAX);
+	}
+	for (size_t i = 0; i < config->disk_count; i++) {
+		for (size_t j = 0; j < i; j++) {
+			if (!strcmp(config->disks[i].id, config->disks[j].id))
+				return error_say(err, EINVAL,
+						 "--disk %.80s: the id \"%s\" belongs to disk "
+						 "%.80s already; give another by ,id=NAME",
+						 config->disks[i].path, config->disks[i].id,
+						 config->disks[j].path);
+		}
+	}
+	return 0;
+}
+
+static int parse_path(const char **path, const char *option, const char *text, struct error *err)
+{
+	if (!*text)
+		return error_say(err, EINVAL, "--%s: a path is missing", option);
+	*path = text;
+	return 0;
+}
+
+static int parse_option(struct vm_config *config, int id, char *value, struct error *err)
+{
+	switch (id) {
+	case OPTION_NAME:
+		return parse_name(config, value, err);
+	case OPTION_KERNEL:
+		return parse_path(&config->kernel, "kernel", value, err);
+	case OPTION_INITRD:
+		return parse_path(&config->initrd, "initrd", value, err);
+	case OPTION_CMDLINE:
+		config->cmdline = value;
+		return 0;
+	case OPTION_MEMORY:
+		return parse_memory(config, value, err);
+	case OPTION_CPUS:
+		return parse_cpus(config, value, err);
+	case OPTION_DISK:
+		return parse_disk(config, value, err);
+	case OPTION_SERIAL:
+		return parse_serial(config, value, err);
+	case OPTION_CONTROL:
+		return parse_path(&config->control_path, "control", value, err);
+	case OPTION_SWAP_DIR:
+		return parse_path(&config->swap_dir, "swap-dir", value, err);
+	case OPTION_DUMP_DTB:
+		return parse_path(&config->dump_dtb, "dump-dtb", value, err);
+	default:
+		return OPTIONS_HELP;
+	}
+}
+
+int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err)
+{
+	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
+	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
+	optind = 0; /* start anew; messages are ours */
+	opterr = 0;
+	for (;;) {
+		int id = getopt_long(argc, argv, "+:h", long_options, NULL);
+		int result;
+
+		if (id == -1)
+			break;
+		if (id == ':')
+			return error_say(err, EINVAL,
+					 "%.80s: an argument is missing; see `ebb help run`",
+					 argv[optind - 1]);
+		if (id == '?')
+			return error_say(err, EINVAL, "%.80s: no such option; see `ebb help run`",
+					 argv[optind - 1]);
+		result = parse_option(config, id, optarg, err);
+		if (result)
+			return result;
+	}
+	if (optind < argc)
+		return error_say(err, EINVAL, "\"%.80s\" belongs to no option; see `ebb help run`",
+				 argv[optind]);
+	if (!config->kernel)
+		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
+	return settle_disk_ids(config, err);
+}

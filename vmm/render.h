@@ -1,0 +1,21 @@
+/* Answers of the control socket as people like to read them. */
+#ifndef EBB_VMM_RENDER_H
+#define EBB_VMM_RENDER_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* The result of @command as text. Members that are missing (another version's VM) are left out. */
+void render_result(FILE *out, const char *command, const json_t *result);
+
+/*
+ * A progress line, redrawn over itself, at most @columns wide: "out    [####....]  42 %  1.2 GiB".
+ * render_progress_end() wipes it.
+ */
+void render_progress(FILE *out, const json_t *progress, unsigned columns);
+void render_progress_end(FILE *out);
+
+/* The table of `ebb ls` from the VMs' status objects (a JSON array). */
+void render_list(FILE *out, const json_t *machines);
+
+#endif
