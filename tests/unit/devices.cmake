@@ -1,0 +1,6 @@
+# The guest's side of virtio, shared by the tests of all virtio devices.
+add_library(ebb_virtio_driver STATIC virtio_driver.c)
+target_link_libraries(ebb_virtio_driver PUBLIC ebb_devices ${CMOCKA_LIBRARY})
+
+ebb_c_test(bus unit ebb_devices)
+ebb_c_test(virtio_rng unit ebb_virtio_driver)
