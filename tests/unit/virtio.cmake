@@ -1,0 +1,3 @@
+# Disks, virtio-blk and virtio-balloon.
+ebb_c_test(block unit ebb_devices)
+ebb_c_test(block_io unit ebb_devices)
