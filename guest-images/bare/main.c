@@ -1,0 +1,289 @@
+/*
+ * The bare guest's worker: sets itself up, says "@ready", then executes commands from the serial
+ * line, one a line, and answers each with one line: "@ok …" or "@fail …". A first word that starts
+ * with # is a tag; the answer repeats it. Other lines are for people. See `help`.
+ */
+#include "arch/x86_64/platform.h"
+#include "balloon.h"
+#include "blk.h"
+#include "machine.h"
+#include "memory.h"
+#include "runtime.h"
+#include "virtio.h"
+
+#define WORDS_MAX     8
+#define ARGUMENTS_MAX 6
+
+/* ACPI sleep control register: SLP_TYP in bits 2-4, SLP_EN (ACPI 6.4, section 4.8.3.7). */
+#define SLEEP_VALUE       (PLATFORM_SLEEP_S5 << 2 | 1 << 5)
+#define I8042_PULSE_RESET 0xfe
+
+_Noreturn void worker(uint64_t start_info);
+
+static void do_ping(const uint64_t *arguments)
+{
+	(void)arguments;
+	answer_ok("pong tsc=%u", rdtsc());
+}
+
+static void do_memory(const uint64_t *arguments)
+{
+	(void)arguments;
+	memory_command_info();
+}
+
+static void do_reset(const uint64_t *arguments)
+{
+	(void)arguments;
+	answer_ok("");
+	outb(PLATFORM_I8042_COMMAND, I8042_PULSE_RESET);
+	for (;;)
+		cpu_pause();
+}
+
+static void do_poweroff(const uint64_t *arguments)
+{
+	(void)arguments;
+	answer_ok("");
+	outb(PLATFORM_SLEEP_CONTROL, SLEEP_VALUE);
+	for (;;)
+		cpu_pause();
+}
+
+static void do_triple(const uint64_t *arguments)
+{
+	(void)arguments;
+	answer_ok("");
+	__asm__ volatile("ud2");
+}
+
+static void do_balloon_info(const uint64_t *arguments)
+{
+	(void)arguments;
+	balloon_command_info();
+}
+
+static void do_balloon_inflate(const uint64_t *arguments)
+{
+	balloon_command_inflate(arguments[0]);
+}
+
+static void do_balloon_deflate(const uint64_t *arguments)
+{
+	balloon_command_deflate(arguments[0]);
+}
+
+static void do_balloon_follow(const uint64_t *arguments)
+{
+	(void)arguments;
+	balloon_command_follow();
+}
+
+static void do_balloon_stats(const uint64_t *arguments)
+{
+	(void)arguments;
+	balloon_command_stats();
+}
+
+static void do_balloon_report(const uint64_t *arguments)
+{
+	balloon_command_report(arguments[0], arguments[1] ? arguments[1] : 512);
+}
+
+static void do_blk_list(const uint64_t *arguments)
+{
+	(void)arguments;
+	blk_command_list();
+}
+
+static void do_blk_info(const uint64_t *arguments)
+{
+	blk_command_info(arguments[0]);
+}
+
+static void do_blk_get(const uint64_t *arguments)
+{
+	blk_command_transfer(arguments[0], false, arguments[1], arguments[2], arguments[3]);
+}
+
+static void do_blk_put(const uint64_t *arguments)
+{
+	blk_command_transfer(arguments[0], true, arguments[1], arguments[2], arguments[3]);
+}
+
+static void do_blk_flush(const uint64_t *arguments)
+{
+	blk_command_flush(arguments[0]);
+}
+
+static void do_blk_discard(const uint64_t *arguments)
+{
+	blk_command_range(arguments[0], true, arguments[1], arguments[2]);
+}
+
+static void do_blk_zeroes(const uint64_t *arguments)
+{
+	blk_command_range(arguments[0], false, arguments[1], arguments[2]);
+}
+
+static void do_help(const uint64_t *arguments);
+
+static const struct command {
+	const char *group, *name; /* the group may be NULL */
+	const char *usage;
+	unsigned required;
+	void (*run)(const uint64_t *arguments);
+} commands[] = {
+	{NULL, "help", "", 0, do_help},
+	{NULL, "ping", "", 0, do_ping},
+	{NULL, "memory", "", 0, do_memory},
+	{NULL, "fill", "START LENGTH SEED", 3, memory_command_fill},
+	{NULL, "verify", "START LENGTH SEED [BASE]", 3, memory_command_verify},
+	{NULL, "fillall", "SEED", 1, memory_command_fill_all},
+	{NULL, "verifyall", "SEED", 1, memory_command_verify_all},
+	{NULL, "zero", "START LENGTH", 2, memory_command_zero},
+	{NULL, "touch", "START LENGTH [STRIDE [WRITE]]", 2, memory_command_touch},
+	{NULL, "latency", "START LENGTH", 2, memory_command_latency},
+	{NULL, "churn", "START LENGTH [COUNT]", 2, memory_command_churn},
+	{"balloon", "info", "", 0, do_balloon_info},
+	{"balloon", "inflate", "PAGES", 1, do_balloon_inflate},
+	{"balloon", "deflate", "PAGES", 1, do_balloon_deflate},
+	{"balloon", "follow", "", 0, do_balloon_follow},
+	{"balloon", "stats", "", 0, do_balloon_stats},
+	{"balloon", "report", "RUNS [PAGES]", 1, do_balloon_report},
+	{"blk", "list", "", 0, do_blk_list},
+	{"blk", "info", "DISK", 1, do_blk_info},
+	{"blk", "get", "DISK SECTOR COUNT ADDRESS", 4, do_blk_get},
+	{"blk", "put", "DISK SECTOR COUNT ADDRESS", 4, do_blk_put},
+	{"blk", "flush", "DISK", 1, do_blk_flush},
+	{"blk", "discard", "DISK SECTOR COUNT", 3, do_blk_discard},
+	{"blk", "zeroes", "DISK SECTOR COUNT", 3, do_blk_zeroes},
+	{NULL, "reset", "", 0, do_reset},
+	{NULL, "poweroff", "", 0, do_poweroff},
+	{NULL, "triple", "", 0, do_triple},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void do_help(const uint64_t *arguments)
+{
+	(void)arguments;
+	for (size_t i = 0; i < COMMANDS; i++)
+		print("%s%s%s %s\r\n", commands[i].group ? commands[i].group : "",
+		      commands[i].group ? " " : "", commands[i].name, commands[i].usage);
+	print("blk abuse DISK address|hole|short|status|loop|next|index|head\r\n");
+	answer_ok("");
+}
+
+static size_t split(char *line, char **words)
+{
+	size_t count = 0;
+
+	while (count < WORDS_MAX) {
+		while (*line == ' ')
+			line++;
+		if (!*line)
+			break;
+		words[count++] = line;
+		while (*line && *line != ' ')
+			line++;
+		if (*line)
+			*line++ = '\0';
+	}
+	return count;
+}
+
+/* @words without the tag; @arguments has room for ARGUMENTS_MAX, those not given are 0. */
+static void run_command(const struct command *command, char **words, size_t count)
+{
+	uint64_t arguments[ARGUMENTS_MAX] = {0};
+
+	if (count < command->required || count > ARGUMENTS_MAX) {
+		answer_fail("usage: %s %s", command->name, command->usage);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!parse_number(words[i], &arguments[i])) {
+			answer_fail("no number: %s", words[i]);
+			return;
+		}
+	command->run(arguments);
+}
+
+static void execute(char *line)
+{
+	char *buffer[WORDS_MAX] = {NULL}, **words = buffer;
+	size_t count = split(line, words);
+	uint64_t disk;
+
+	command_tag = "";
+	if (count && words[0][0] == '#') {
+		command_tag = *words++;
+		count--;
+	}
+	if (!count)
+		return;
+	for (size_t i = 0; i < COMMANDS; i++) {
+		const struct command *command = &commands[i];
+
+		if (!command->group && str_equal(words[0], command->name)) {
+			run_command(command, words + 1, count - 1);
+			return;
+		}
+		if (command->group && count > 1 && str_equal(words[0], command->group) &&
+		    str_equal(words[1], command->name)) {
+			run_command(command, words + 2, count - 2);
+			return;
+		}
+	}
+	if (count == 4 && str_equal(words[0], "blk") && str_equal(words[1], "abuse") &&
+	    parse_number(words[2], &disk))
+		blk_command_abuse(disk, words[3]);
+	else
+		answer_fail("no such command: %s (try help)", words[0]);
+}
+
+static void start_devices(void)
+{
+	for (size_t i = 0; i < machine.virtio_count; i++) {
+		uint64_t base = machine.virtio[i];
+		const char *problem = NULL;
+
+		switch (virtio_device_id(base)) {
+		case VIRTIO_ID_BLOCK:
+			problem = blk_start(base);
+			break;
+		case VIRTIO_ID_BALLOON:
+			problem = balloon_start(base);
+			break;
+		}
+		if (problem)
+			print("virtio device at %x: %s\r\n", base, problem);
+	}
+}
+
+_Noreturn void worker(uint64_t start_info)
+{
+	static char line[256];
+	const char *problem = machine_discover(start_info);
+
+	serial_init(machine.serial_port);
+	if (!machine.has_dtb)
+		print("no device tree (a PVH module named \"dtb\"): going on with defaults\r\n");
+	if (!problem) {
+		machine_map_high_memory();
+		problem = memory_init();
+	}
+	if (problem) {
+		print("@fail %s\r\n", problem);
+		for (;;)
+			cpu_pause();
+	}
+	start_devices();
+	print("@ready bare dtb=%u free_pages=%u cmdline=%s\r\n", (uint64_t)machine.has_dtb,
+	      memory_free_pages(), machine.cmdline);
+	for (;;) {
+		serial_read_line(line, sizeof(line));
+		execute(line);
+	}
+}
