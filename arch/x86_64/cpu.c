@@ -35,6 +35,8 @@
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define MISC_ENABLE_FAST_STRING 1
+#define MISC_ENABLE_NO_BTS      (1 << 11)
+#define MISC_ENABLE_NO_PEBS     (1 << 12)
 #define MTRR_ENABLE             (1 << 11)
 #define MTRR_WRITE_BACK         6
 
@@ -137,7 +139,8 @@ int cpu_initial_msrs(struct kvm_msrs **msrs)
 		{.index = MSR_CSTAR, .data = 0},
 		{.index = MSR_SYSCALL_MASK, .data = 0},
 		{.index = MSR_KERNEL_GS_BASE, .data = 0},
-		{.index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+		{.index = MSR_MISC_ENABLE,
+		 .data = MISC_ENABLE_FAST_STRING | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
 		{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK},
 	};
 

@@ -13,6 +13,7 @@
 #define PHANDLE_IOAPIC   1
 #define INTERRUPT_RISING 0 /* sense of intel,ce4100-ioapic: rising edge */
 #define ISA_IO           1 /* first address cell of the ISA binding: I/O space */
+#define ISA_NODE         "isa@1,0"
 #define ISA_PORTS        0x10000
 #define NODE_NAME_MAX    64
 #define UART_CLOCK_HZ    1843200
@@ -114,7 +115,7 @@ static void write_chosen(struct writer *w, const struct platform *platform)
 {
 	char stdout_path[NODE_NAME_MAX];
 
-	snprintf(stdout_path, sizeof(stdout_path), "/isa/serial@%x,%x", ISA_IO,
+	snprintf(stdout_path, sizeof(stdout_path), "/" ISA_NODE "/serial@%x,%x", ISA_IO,
 		 PLATFORM_SERIAL_PORT);
 	begin(w, "chosen");
 	put_string(w, "bootargs", platform->cmdline ? platform->cmdline : "");
@@ -231,7 +232,7 @@ static void write_isa(struct writer *w)
 	const struct platform_device *devices = platform_devices(&count);
 	const uint32_t ranges[] = {ISA_IO, 0, 0, 0, ISA_PORTS};
 
-	begin(w, "isa");
+	begin(w, ISA_NODE);
 	put_string(w, "compatible", "isa");
 	put_string(w, "device_type", "isa");
 	put_address_cells(w, 2, 1);

@@ -3,12 +3,14 @@
  *
  * For guests without ACPI, the bare-metal guest and --dump-dtb. Stateless.
  *
- *   /chosen                 bootargs, stdout-path; with an initrd linux,initrd-start and -end (64
- * bits) /memory@BASE            one per region of RAM /reserved-memory        the part of RAM below
- * 1 MiB that the guest must leave alone /cpus/cpu@N             reg = APIC id /soc/virtio_mmio@BASE
- * "virtio,mmio"; only slots that hold a device /soc/interrupt-controller@BASE   the IOAPIC;
- * interrupts = <GSI 0>, 0 meaning a rising edge /soc/lapic@BASE /isa/NAME@1,PORT        port I/O:
- * reg = <1 PORT COUNT>, as in the ISA binding
+ *   /chosen                    bootargs, stdout-path; linux,initrd-start and -end (64 bits)
+ *   /memory@BASE               one per region of RAM
+ *   /reserved-memory           the part of RAM below 1 MiB that the guest must leave alone
+ *   /cpus/cpu@N                reg = APIC id
+ *   /soc/interrupt-controller  the IOAPIC; interrupts = <GSI 0>, 0 meaning a rising edge
+ *   /soc/lapic
+ *   /soc/virtio_mmio@BASE      "virtio,mmio"; only slots that hold a device
+ *   /isa@1,0/NAME@1,PORT       port I/O: reg = <1 PORT COUNT>, as in the ISA binding
  *
  * "ebb,acpi-sleep" is ACPI's SLEEP_CONTROL port (acpi.h), for guests that want to power off and
  * read no ACPI tables. Device names and compatible strings are those of platform_info.c.
