@@ -60,11 +60,11 @@ if [ ! -e "$target/release" ]; then
 	trap 'rm -rf "$work"' EXIT
 	chmod 755 "$work"
 	image=$(resolve)
-	if [ -z "$image" ] || ! (cd "$work" && apt-get -qq download "$image") >&2; then
+	if [ -z "$image" ] || ! (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$image") >&2; then
 		as_root apt-get -qq update >&2 || die "apt-get update failed: is there a network?"
 		image=$(resolve)
 		[ -n "$image" ] || die "apt knows no package $package"
-		(cd "$work" && apt-get -qq download "$image") >&2 || die "cannot download $image"
+		(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$image") >&2 || die "cannot download $image"
 	fi
 	dpkg-deb -x "$work"/linux-image-*.deb "$work/unpacked"
 	release=$(ls "$work/unpacked/lib/modules")

@@ -85,6 +85,7 @@ long_mode:
 	wrmsr
 	movl	$worker_entry, %ecx
 	movl	$EFLAGS_CLEAR, %r11d
+	movl	$stack_top, %esp
 	sysretq
 
 worker_entry:
