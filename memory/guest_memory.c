@@ -408,6 +408,12 @@ int guest_memory_zap(const struct guest_memory *memory, uint64_t offset, uint64_
 	return madvise(memory->guest_view + offset, length, MADV_DONTNEED) ? -errno : 0;
 }
 
+void guest_memory_forget(const struct guest_memory *memory, uint64_t offset, uint64_t length)
+{
+	if (is_page_range(memory, offset, length))
+		madvise(memory->pager_view + offset, length, MADV_DONTNEED);
+}
+
 int guest_memory_punch(const struct guest_memory *memory, uint64_t offset, uint64_t length)
 {
 	if (!is_page_range(memory, offset, length))

@@ -127,6 +127,9 @@ int guest_memory_discard_all(const struct guest_memory *memory);
  */
 int guest_memory_zap(const struct guest_memory *memory, uint64_t offset, uint64_t length);
 
+/* Drops the pager view's page table entries, so that they do not count as ebb's RSS. No event. */
+void guest_memory_forget(const struct guest_memory *memory, uint64_t offset, uint64_t length);
+
 /* Frees the pages of the memfd (FALLOC_FL_PUNCH_HOLE) without an event. 0 or -errno. */
 int guest_memory_punch(const struct guest_memory *memory, uint64_t offset, uint64_t length);
 

@@ -2,9 +2,10 @@
  * Keeps pages that the kernel has pinned for device I/O from being taken away.
  *
  * O_DIRECT and io_uring transfers hold references to guest pages that neither the zap nor the punch
- * can see. Devices therefore run such I/O between io_gate_begin() and io_gate_end(); swap closes
- * the gate for the moment of the zap: io_gate_close() holds new I/O back and waits for what is
- * running. A page touched after the gate has opened again faults, becomes resident, and is safe.
+ * can see. Devices therefore run such I/O between io_gate_begin() and io_gate_end(). After the zap,
+ * and before anything is read from staging, swap closes the gate for a moment: io_gate_close() holds
+ * new I/O back and waits for what is running, which may have pinned its pages before the zap. I/O
+ * that began after the zap has faulted on its pages: they are resident, and safe.
  *
  * Plain loads and stores through the guest view need no gate.
  */

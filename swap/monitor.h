@@ -1,0 +1,31 @@
+/*
+ * The monitor thread: reads the userfaultfd and lets the pager answer.
+ *
+ * In what was read, REMOVE events go before faults. A fault that cannot be answered now is deferred
+ * and tried again: soon if an event is pending (-EAGAIN), more and more slowly if memory is short
+ * or the store cannot be read, in which case the operator is told. No fault is dropped: should more
+ * be deferred than there is room for, the faulting thread is woken and faults again.
+ */
+#ifndef EBB_SWAP_MONITOR_H
+#define EBB_SWAP_MONITOR_H
+
+#include "swap/pager.h"
+#include "swap/uffd.h"
+
+struct monitor;
+
+struct monitor_callbacks {
+	void *opaque;
+	/* Memory that the guest wants cannot be provided for now; told once per spell of trouble.
+	 */
+	void (*trouble)(void *opaque, const char *reason);
+};
+
+/* Starts the thread. @pager and @uffd are borrowed until monitor_stop(). 0 or -errno. */
+int monitor_start(struct pager *pager, const struct uffd *uffd,
+		  const struct monitor_callbacks *callbacks, struct monitor **out);
+
+/* Ends the thread after a last look at the events. NULL is legal. */
+void monitor_stop(struct monitor *monitor);
+
+#endif
