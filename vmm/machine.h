@@ -76,7 +76,19 @@ struct machine_status {
 int machine_create(const struct vm_config *config, struct chardev *serial, struct machine **out,
 		   struct error *err);
 
-/* Stops vCPUs and threads, frees everything. NULL is legal. */
+/* When the program started (CLOCK_MONOTONIC), for machine_status.first_run_ns. Before the start. */
+void machine_set_process_start(struct machine *machine, uint64_t start_ns);
+
+/* Writes the device tree that the guest is given to @path. Before the start. */
+int machine_dump_dtb(struct machine *machine, const char *path, struct error *err);
+
+/*
+ * Ends the vCPUs and the I/O thread: true, and only machine_destroy() is left to do. False if one
+ * of them is stuck: then nothing can be freed, the program has to leave by _exit().
+ */
+bool machine_stop(struct machine *machine);
+
+/* Stops the machine if that was not done, frees everything. Not if it is stuck. NULL is legal. */
 void machine_destroy(struct machine *machine);
 
 int machine_start(struct machine *machine, struct error *err);

@@ -1,0 +1,13 @@
+# The machine, `ebb run` and `ebb check`.
+target_sources(ebb_vmm PRIVATE
+	check_host.c
+	check_kvm.c
+	kvm.c
+	machine.c
+	machine_devices.c
+	machine_events.c
+	machine_vm.c
+	probe_guest.c
+	probe_guest_code.S
+	vcpu.c
+	vcpu_exit.c)

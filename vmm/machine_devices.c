@@ -1,0 +1,321 @@
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "arch/x86_64/platform_info.h"
+#include "devices/i8042.h"
+#include "devices/power.h"
+#include "devices/rtc.h"
+#include "devices/serial.h"
+#include "devices/virtio_balloon.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_mmio.h"
+#include "devices/virtio_rng.h"
+#include "vmm/base/checked.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/thread.h"
+#include "vmm/machine_internal.h"
+
+_Static_assert(SLOT_DISK_0 + VM_DISKS_MAX <= PLATFORM_VIRTIO_SLOTS, "a slot for every disk");
+
+static size_t serial_to_chardev(void *opaque, const uint8_t *data, size_t length)
+{
+	struct machine_devices *devices = opaque;
+
+	return chardev_write(devices->chardev, data, length);
+}
+
+static void serial_is_receivable(void *opaque)
+{
+	struct machine_devices *devices = opaque;
+
+	chardev_resume_input(devices->chardev);
+}
+
+static size_t chardev_to_serial(void *opaque, const uint8_t *data, size_t length)
+{
+	struct machine_devices *devices = opaque;
+
+	return serial_receive(devices->serial, data, length);
+}
+
+static void chardev_is_writable(void *opaque)
+{
+	struct machine_devices *devices = opaque;
+
+	serial_host_writable(devices->serial);
+}
+
+static int create_serial(struct machine_devices *devices, struct chardev *chardev)
+{
+	const struct serial_host host = {
+		.opaque = devices,
+		.write = serial_to_chardev,
+		.receivable = serial_is_receivable,
+	};
+	const struct chardev_client client = {
+		.opaque = devices,
+		.receive = chardev_to_serial,
+		.writable = chardev_is_writable,
+	};
+	int result;
+
+	devices->chardev = chardev;
+	result = serial_create(&host, &devices->serial);
+	if (!result)
+		chardev_set_client(chardev, &client);
+	return result;
+}
+
+static int create_platform_devices(struct machine *machine, struct chardev *serial,
+				   struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	int result;
+
+	result = create_serial(devices, serial);
+	if (!result)
+		result = i8042_create(machine_on_guest_reset, machine, &devices->i8042);
+	if (!result)
+		result = rtc_create(devices->io_loop, NULL, &devices->rtc);
+	if (!result)
+		result = power_create(PLATFORM_SLEEP_S5, machine_on_guest_poweroff, machine,
+				      &devices->power);
+	if (result)
+		return error_errno(err, -result, "create the platform's devices");
+	return 0;
+}
+
+/* Puts @device, if its creation gave @result 0, into @slot; takes care of it on failure too. */
+static int plug(struct machine_devices *devices, unsigned slot, int result,
+		struct virtio_device *device, const char *name, struct error *err)
+{
+	if (!result) {
+		result = virtio_mmio_create(device, devices->io_loop, &devices->virtio[slot]);
+		if (result)
+			virtio_device_destroy(device);
+	}
+	if (result)
+		return error_errno(err, -result, "create device %s", name);
+	return 0;
+}
+
+static int create_disk(struct machine *machine, unsigned slot, const struct disk_config *config,
+		       struct error *err)
+{
+	struct virtio_device *device = NULL;
+	struct block *block;
+	int result;
+
+	result = block_open(config->path, config->read_only, config->id, &block, err);
+	if (result)
+		return result;
+	result = virtio_blk_create(machine->memory, machine->devices.io_loop, block, BLOCK_IO_AUTO,
+				   &device);
+	if (result)
+		block_close(block);
+	return plug(&machine->devices, slot, result, device, config->path, err);
+}
+
+static int create_virtio_devices(struct machine *machine, const struct vm_config *config,
+				 struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	struct virtio_device *device = NULL;
+	int result;
+
+	result = virtio_rng_create(machine->memory, devices->io_loop, &device);
+	result = plug(devices, SLOT_RNG, result, device, "virtio-rng", err);
+	if (result)
+		return result;
+	result = virtio_balloon_create(machine->memory, devices->io_loop, &device);
+	result = plug(devices, SLOT_BALLOON, result, device, "virtio-balloon", err);
+	if (result)
+		return result;
+	for (size_t i = 0; i < config->disk_count; i++) {
+		result = create_disk(machine, SLOT_DISK_0 + (unsigned)i, &config->disks[i], err);
+		if (result)
+			return result;
+	}
+	return 0;
+}
+
+/* Who answers where. The addresses are those that ACPI tables and device tree tell the guest. */
+static int attach_devices(struct machine_devices *devices)
+{
+	const struct {
+		uint64_t port, ports;
+		const struct bus_ops *ops;
+		void *device;
+		const char *name;
+	} fixed[] = {
+		{PLATFORM_SERIAL_PORT, PLATFORM_SERIAL_PORTS, &serial_bus_ops, devices->serial,
+		 "serial"},
+		{PLATFORM_I8042_DATA, 1, &i8042_data_bus_ops, devices->i8042, "i8042"},
+		{PLATFORM_I8042_COMMAND, 1, &i8042_command_bus_ops, devices->i8042, "i8042"},
+		{PLATFORM_RTC_PORT, PLATFORM_RTC_PORTS, &rtc_bus_ops, devices->rtc, "rtc"},
+		{PLATFORM_SLEEP_CONTROL, 1, &power_control_bus_ops, devices->power, "power"},
+		{PLATFORM_SLEEP_STATUS, 1, &power_status_bus_ops, devices->power, "power"},
+	};
+	int result = 0;
+
+	for (size_t i = 0; !result && i < ARRAY_SIZE(fixed); i++)
+		result = bus_attach(devices->pio, fixed[i].port, fixed[i].ports, fixed[i].ops,
+				    fixed[i].device, fixed[i].name);
+	for (unsigned slot = 0; !result && slot < PLATFORM_VIRTIO_SLOTS; slot++) {
+		struct virtio_mmio *mmio = devices->virtio[slot];
+
+		result = bus_attach(devices->mmio, platform_virtio_base(slot), VIRTIO_MMIO_SIZE,
+				    mmio ? &virtio_mmio_bus_ops : &virtio_mmio_placeholder_bus_ops,
+				    mmio, "virtio-mmio");
+	}
+	return result;
+}
+
+int machine_devices_create(struct machine *machine, const struct vm_config *config,
+			   struct chardev *serial, struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	int result;
+
+	result = bus_create(&devices->pio);
+	if (!result)
+		result = bus_create(&devices->mmio);
+	if (!result)
+		result = event_loop_create(&devices->io_loop);
+	if (result)
+		return error_errno(err, -result, "create the machine's buses");
+	result = create_platform_devices(machine, serial, err);
+	if (result)
+		return result;
+	result = create_virtio_devices(machine, config, err);
+	if (result)
+		return result;
+	result = attach_devices(devices);
+	if (result)
+		return error_errno(err, -result, "attach devices to the buses");
+	return 0;
+}
+
+void machine_devices_destroy(struct machine *machine)
+{
+	struct machine_devices *devices = &machine->devices;
+
+	if (devices->serial)
+		chardev_set_client(devices->chardev, NULL);
+	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
+		virtio_mmio_destroy(devices->virtio[slot]);
+	power_destroy(devices->power);
+	rtc_destroy(devices->rtc);
+	i8042_destroy(devices->i8042);
+	serial_destroy(devices->serial);
+	event_loop_destroy(devices->io_loop);
+	bus_destroy(devices->mmio);
+	bus_destroy(devices->pio);
+}
+
+void machine_devices_reset(struct machine *machine)
+{
+	struct machine_devices *devices = &machine->devices;
+
+	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
+		if (devices->virtio[slot])
+			virtio_mmio_reset(devices->virtio[slot]);
+	power_reset(devices->power);
+	rtc_reset(devices->rtc);
+	i8042_reset(devices->i8042);
+	serial_reset(devices->serial);
+}
+
+static int wire_virtio(struct machine *machine, unsigned slot, struct error *err)
+{
+	struct virtio_mmio *mmio = machine->devices.virtio[slot];
+	uint64_t notify = platform_virtio_base(slot) + VIRTIO_MMIO_NOTIFY_OFFSET;
+	int result;
+
+	result = kvm_add_irqfd(&machine->kvm, virtio_mmio_irq_fd(mmio), platform_virtio_gsi(slot),
+			       err);
+	for (unsigned i = 0; !result && i < virtio_mmio_queue_count(mmio); i++)
+		result = kvm_add_ioeventfd(&machine->kvm, virtio_mmio_queue_eventfd(mmio, i),
+					   notify, i, err);
+	return result;
+}
+
+/* Interrupts and queue kicks by KVM, without a detour through a thread of ours. */
+int machine_devices_wire(struct machine *machine, struct error *err)
+{
+	const struct machine_devices *devices = &machine->devices;
+	const struct {
+		int fd;
+		unsigned gsi;
+	} lines[] = {
+		{serial_irq_fd(devices->serial), PLATFORM_SERIAL_GSI},
+		{i8042_irq_fd(devices->i8042), PLATFORM_I8042_GSI},
+		{rtc_irq_fd(devices->rtc), PLATFORM_RTC_GSI},
+		{power_irq_fd(devices->power), PLATFORM_GED_GSI},
+	};
+	int result = 0;
+
+	for (size_t i = 0; !result && i < ARRAY_SIZE(lines); i++)
+		result = kvm_add_irqfd(&machine->kvm, lines[i].fd, lines[i].gsi, err);
+	for (unsigned slot = 0; !result && slot < PLATFORM_VIRTIO_SLOTS; slot++)
+		if (devices->virtio[slot])
+			result = wire_virtio(machine, slot, err);
+	return result;
+}
+
+uint32_t machine_devices_slots(const struct machine *machine)
+{
+	uint32_t slots = 0;
+
+	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
+		if (machine->devices.virtio[slot])
+			slots |= 1u << slot;
+	return slots;
+}
+
+static void *io_thread(void *opaque)
+{
+	event_loop_run(opaque);
+	return NULL;
+}
+
+int machine_io_start(struct machine *machine, struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	int result = thread_start(&devices->io_thread, "io", io_thread, devices->io_loop);
+
+	if (result)
+		return error_errno(err, -result, "start the I/O thread (limits: `ulimit -u`)");
+	devices->io_running = true;
+	return 0;
+}
+
+static bool join_unless_stuck(struct machine *machine)
+{
+	for (;;) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 100 * NS_PER_MS;
+		if (until.tv_nsec >= (long)NS_PER_SEC) {
+			until.tv_nsec -= NS_PER_SEC;
+			until.tv_sec++;
+		}
+		if (pthread_timedjoin_np(machine->devices.io_thread, NULL, &until) != ETIMEDOUT)
+			return true;
+		if (atomic_load(&machine->stuck))
+			return false;
+	}
+}
+
+bool machine_io_stop(struct machine *machine)
+{
+	if (!machine->devices.io_running)
+		return true;
+	event_loop_stop(machine->devices.io_loop);
+	if (!join_unless_stuck(machine))
+		return false;
+	machine->devices.io_running = false;
+	return true;
+}

@@ -1,0 +1,116 @@
+#include <stdio.h>
+#include <sys/eventfd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/machine_internal.h"
+
+static void post(struct machine *machine, enum machine_event event)
+{
+	atomic_fetch_or(&machine->pending_events, 1u << event);
+	eventfd_write(machine->event_fd, 1);
+}
+
+int machine_event_fd(const struct machine *machine)
+{
+	return machine->event_fd;
+}
+
+enum machine_event machine_next_event(struct machine *machine)
+{
+	/* What ends the machine comes first. */
+	static const enum machine_event order[] = {
+		MACHINE_EVENT_CRASH,      MACHINE_EVENT_POWEROFF,  MACHINE_EVENT_RESET,
+		MACHINE_EVENT_SWAP_FATAL, MACHINE_EVENT_SWAP_DONE,
+	};
+	eventfd_t count;
+
+	/* Emptied before looking, so that a bit set from now on makes it readable again. */
+	eventfd_read(machine->event_fd, &count);
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		unsigned bit = 1u << order[i];
+
+		if (atomic_fetch_and(&machine->pending_events, ~bit) & bit) {
+			if (atomic_load(&machine->pending_events))
+				eventfd_write(machine->event_fd, 1);
+			return order[i];
+		}
+	}
+	return MACHINE_EVENT_NONE;
+}
+
+const char *machine_crash_reason(const struct machine *machine)
+{
+	return machine->crash_reason;
+}
+
+void machine_on_first_run(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	pthread_mutex_lock(&machine->lock);
+	if (!machine->first_run_ns)
+		machine->first_run_ns = clock_monotonic_ns() - machine->process_start_ns;
+	pthread_mutex_unlock(&machine->lock);
+}
+
+/*
+ * The guest wants @event. It must not run on meanwhile: after a reset pulse Linux tries harsher
+ * ways, a triple fault among them.
+ */
+static void request(struct machine *machine, enum machine_event event, const char *reason)
+{
+	bool first;
+
+	pthread_mutex_lock(&machine->lock);
+	vcpus_hold(machine->vcpus);
+	first = machine->guest_request == MACHINE_EVENT_NONE;
+	if (first) {
+		machine->guest_request = event;
+		if (event == MACHINE_EVENT_CRASH)
+			snprintf(machine->crash_reason, sizeof(machine->crash_reason), "%s",
+				 reason);
+		if (event != MACHINE_EVENT_RESET) {
+			machine->state = MACHINE_STOPPED;
+			snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
+		}
+	}
+	pthread_mutex_unlock(&machine->lock);
+	if (first)
+		post(machine, event);
+}
+
+void machine_on_guest_reset(void *opaque)
+{
+	request(opaque, MACHINE_EVENT_RESET, "");
+}
+
+void machine_on_guest_poweroff(void *opaque)
+{
+	request(opaque, MACHINE_EVENT_POWEROFF, "the guest powered down");
+}
+
+void machine_on_guest_crash(void *opaque, const char *reason)
+{
+	request(opaque, MACHINE_EVENT_CRASH, reason);
+}
+
+void machine_on_swap_done(void *opaque)
+{
+	post(opaque, MACHINE_EVENT_SWAP_DONE);
+}
+
+void machine_on_swap_fatal(void *opaque, const char *reason)
+{
+	struct machine *machine = opaque;
+
+	pthread_mutex_lock(&machine->lock);
+	atomic_store(&machine->stuck, true);
+	if (machine->state != MACHINE_STOPPED)
+		snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
+	if (machine->vcpus) {
+		vcpus_hold(machine->vcpus);
+		vcpus_abandon(machine->vcpus);
+	}
+	pthread_mutex_unlock(&machine->lock);
+	post(machine, MACHINE_EVENT_SWAP_FATAL);
+}
