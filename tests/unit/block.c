@@ -155,7 +155,6 @@ static void refuses_a_character_device(void **state)
 static void refuses_a_file_it_may_not_write(void **state)
 {
 	struct fixture *f = *state;
-
 	uid_t user = geteuid();
 
 	make_disk(f, 512);
