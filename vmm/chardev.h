@@ -49,7 +49,7 @@ void chardev_flush(struct chardev *chardev);
 /* Called when Ctrl-A c was typed on a terminal. Not for other kinds. */
 void chardev_set_escape(struct chardev *chardev, void (*escape)(void *opaque), void *opaque);
 
-/* Called when Ctrl-A x was typed on a terminal. Without it, those keys only say so. */
+/* Called when Ctrl-A x was typed on a terminal. Without it, they send SIGTERM to this process. */
 void chardev_set_quit(struct chardev *chardev, void (*quit)(void *opaque), void *opaque);
 
 /* What a user opens to reach the serial line: the pty's or the file's path; NULL for the others. */

@@ -1,5 +1,5 @@
 /*
- * The user's end of the control socket, and `ebb ctl`. Blocking; one thread.
+ * The user's end of the control socket. Blocking; one thread.
  */
 #ifndef EBB_VMM_CONTROL_CLIENT_H
 #define EBB_VMM_CONTROL_CLIENT_H
@@ -47,8 +47,5 @@ int control_client_catch_interrupt(void);
 
 /* On a connection of its own: "swap cancel". Best effort: its refusal is of no interest. */
 void control_client_cancel(const char *name, const char *path);
-
-/* `ebb ctl`. Returns the exit status. */
-int control_client_main(int argc, char **argv);
 
 #endif

@@ -1,20 +1,23 @@
 /*
  * The VM's end of the control socket: clients on the main thread's event loop.
  *
- * Nothing here blocks but the commands themselves. A client has CONTROL_REQUEST_MAX bytes of input
- * and CONTROL_OUTPUT_MAX bytes of output queue; one that lets the queue run over is dropped. A
+ * Nothing here blocks but the commands themselves. A client has CONTROL_REQUEST_MAX bytes of input.
+ * As long as it has not read an answer, no other request of its is looked at and no progress is
+ * queued, so its output is bounded too; one that reads nothing for CONTROL_STALL_NS is dropped. A
  * client that disconnects in the middle of an operation leaves it running. All functions are for
  * the loop's thread.
  */
 #ifndef EBB_VMM_CONTROL_SERVER_H
 #define EBB_VMM_CONTROL_SERVER_H
 
+#include <stdint.h>
+
 #include "vmm/base/error.h"
 #include "vmm/base/event_loop.h"
 
 #define CONTROL_CLIENTS_MAX 64u
-#define CONTROL_OUTPUT_MAX  (256u * 1024u)
 #define CONTROL_PROGRESS_NS 200000000ull
+#define CONTROL_STALL_NS    10000000000ull
 
 struct control_server;
 struct control_socket;
@@ -28,6 +31,7 @@ struct control_host {
 	 * control_server_destroy()). */
 	void (*quit)(void *opaque);
 	void *opaque;
+	uint64_t stall_ns; /* 0: CONTROL_STALL_NS */
 };
 
 /* Accepts clients on @socket (borrowed). 0 or -errno. */

@@ -4,7 +4,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/check.h"
 #include "vmm/console.h"
-#include "vmm/control_client.h"
+#include "vmm/ctl.h"
 #include "vmm/help.h"
 #include "vmm/ls.h"
 #include "vmm/run.h"
@@ -21,7 +21,7 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } subcommands[] = {
-	{"run", run_main},         {"ctl", control_client_main},
+	{"run", run_main},         {"ctl", ctl_main},
 	{"console", console_main}, {"ls", ls_main},
 	{"check", check_main},     {"help", help_main},
 	{"version", version_main}, {"--help", help_main},

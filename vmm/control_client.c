@@ -1,0 +1,286 @@
+#include "vmm/control_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/control_socket.h"
+
+#define LINE_MAX_BYTES (4u << 20) /* an answer longer than this is none of ours */
+
+struct control_client {
+	int fd;
+	int timeout_ms; /* -1: none */
+	char *buffer;   /* received, not consumed */
+	size_t length;
+	size_t capacity;
+	char name[80]; /* for messages */
+};
+
+static volatile sig_atomic_t interrupt_seen;
+static sigset_t call_mask; /* signals blocked while a call waits in ppoll() */
+static bool catches_interrupt;
+
+static void on_interrupt(int number)
+{
+	(void)number;
+	interrupt_seen = 1;
+}
+
+int control_client_catch_interrupt(void)
+{
+	struct sigaction action = {.sa_handler = on_interrupt};
+	sigset_t block;
+
+	sigemptyset(&block);
+	sigaddset(&block, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &block, &call_mask))
+		return -errno;
+	sigdelset(&call_mask, SIGINT);
+	if (sigaction(SIGINT, &action, NULL))
+		return -errno;
+	catches_interrupt = true;
+	return 0;
+}
+
+int control_client_connect(const char *name, const char *path, struct control_client **out,
+			   struct error *err)
+{
+	struct control_client *client;
+	char found[CONTROL_PATH_MAX];
+	int result;
+
+	if (!path) {
+		result = control_socket_find(name, found, err);
+		if (result)
+			return result;
+		path = found;
+	}
+	client = calloc(1, sizeof(*client));
+	if (!client)
+		return error_errno(err, ENOMEM, "control client");
+	client->timeout_ms = -1;
+	snprintf(client->name, sizeof(client->name), "%s", name);
+	result = control_socket_connect(path, name, &client->fd, err);
+	if (result) {
+		free(client);
+		return result;
+	}
+	*out = client;
+	return 0;
+}
+
+void control_client_destroy(struct control_client *client)
+{
+	if (!client)
+		return;
+	close(client->fd);
+	free(client->buffer);
+	free(client);
+}
+
+void control_client_set_timeout(struct control_client *client, unsigned milliseconds)
+{
+	client->timeout_ms = milliseconds ? (int)milliseconds : -1;
+}
+
+int control_client_fd(const struct control_client *client)
+{
+	return client->fd;
+}
+
+static int say_gone(const struct control_client *client, struct error *err)
+{
+	return error_say(err, ECONNRESET, "machine \"%s\" ended", client->name);
+}
+
+static int send_request(const struct control_client *client, char *line, struct error *err)
+{
+	size_t length;
+	size_t sent = 0;
+
+	if (!line)
+		return error_say(err, EINVAL, "the command cannot be sent: it is not valid UTF-8");
+	length = strlen(line);
+	if (length > CONTROL_REQUEST_MAX)
+		return error_say(err, EINVAL, "the command is too long (%u bytes at most)",
+				 CONTROL_REQUEST_MAX);
+	while (sent < length) {
+		ssize_t count = send(client->fd, line + sent, length - sent, MSG_NOSIGNAL);
+
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0 && (errno == EPIPE || errno == ECONNRESET))
+			return say_gone(client, err);
+		if (count < 0)
+			return error_errno(err, errno, "control socket of \"%s\"", client->name);
+		sent += (size_t)count;
+	}
+	return 0;
+}
+
+/* Waits for input; tells the watcher about interrupts. */
+static int await_input(const struct control_client *client, const struct control_watch *watch,
+		       struct error *err)
+{
+	struct pollfd wanted = {.fd = client->fd, .events = POLLIN};
+	struct timespec timeout = {
+		.tv_sec = client->timeout_ms / 1000,
+		.tv_nsec = client->timeout_ms % 1000 * 1000000L,
+	};
+
+	for (;;) {
+		int ready = ppoll(&wanted, 1, client->timeout_ms < 0 ? NULL : &timeout,
+				  catches_interrupt ? &call_mask : NULL);
+
+		if (interrupt_seen) {
+			interrupt_seen = 0;
+			if (watch && watch->interrupted)
+				watch->interrupted(watch->opaque);
+			continue;
+		}
+		if (ready > 0)
+			return 0;
+		if (ready == 0)
+			return error_say(err, ETIMEDOUT, "machine \"%s\" does not answer",
+					 client->name);
+		if (errno != EINTR)
+			return error_errno(err, errno, "poll");
+	}
+}
+
+static int receive_more(struct control_client *client, const struct control_watch *watch,
+			struct error *err)
+{
+	ssize_t count;
+	int result;
+
+	if (client->length == client->capacity) {
+		size_t capacity = client->capacity ? client->capacity * 2 : 4096;
+		char *buffer =
+			capacity <= LINE_MAX_BYTES ? realloc(client->buffer, capacity) : NULL;
+
+		if (!buffer)
+			return error_say(err, EMSGSIZE, "machine \"%s\": its answer is too long",
+					 client->name);
+		client->buffer = buffer;
+		client->capacity = capacity;
+	}
+	result = await_input(client, watch, err);
+	if (result)
+		return result;
+	count = recv(client->fd, client->buffer + client->length, client->capacity - client->length,
+		     0);
+	if (count < 0 && errno == EINTR)
+		return 0;
+	if (count == 0 || (count < 0 && errno == ECONNRESET))
+		return say_gone(client, err);
+	if (count < 0)
+		return error_errno(err, errno, "control socket of \"%s\"", client->name);
+	client->length += (size_t)count;
+	return 0;
+}
+
+/* The next line, without its newline, to be freed. */
+static int receive_line(struct control_client *client, const struct control_watch *watch,
+			char **line, struct error *err)
+{
+	for (;;) {
+		char *end = client->length ? memchr(client->buffer, '\n', client->length) : NULL;
+		int result;
+
+		if (end) {
+			size_t length = (size_t)(end - client->buffer);
+
+			*line = strndup(client->buffer, length);
+			if (!*line)
+				return error_errno(err, ENOMEM, "answer");
+			client->length -= length + 1;
+			memmove(client->buffer, end + 1, client->length);
+			return 0;
+		}
+		result = receive_more(client, watch, err);
+		if (result)
+			return result;
+	}
+}
+
+/* One line of an answer: 0 it was the last, 1 there are more, -errno. */
+static int take_line(const struct control_client *client, const char *line,
+		     const struct control_watch *watch, enum control_code *code, json_t **answer,
+		     struct error *err)
+{
+	json_t *json = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+	const char *kind = json_object_iter_key(json_object_iter(json));
+	json_t *body = kind ? json_object_get(json, kind) : NULL;
+	int result = 0;
+
+	if (!json_is_object(body)) {
+		result = error_say(err, EPROTO,
+				   "machine \"%s\": its answer is not understood (another version "
+				   "of ebb?)",
+				   client->name);
+		goto free_json;
+	}
+	if (watch && watch->line)
+		watch->line(watch->opaque, line, kind, body);
+	if (!strcmp(kind, "result")) {
+		*code = CONTROL_OK;
+		*answer = json_incref(body);
+	} else if (!strcmp(kind, "error")) {
+		const char *name = json_string_value(json_object_get(body, "code"));
+		const char *message = json_string_value(json_object_get(body, "message"));
+
+		*code = control_code_by_name(name ? name : "");
+		error_say(err, EPROTO, "%s", message ? message : "refused without a reason");
+	} else {
+		result = 1;
+	}
+
+free_json:
+	json_decref(json);
+	return result;
+}
+
+int control_client_call(struct control_client *client, const char *command,
+			const char *const *arguments, size_t count,
+			const struct control_watch *watch, enum control_code *code, json_t **answer,
+			struct error *err)
+{
+	char *line = control_format_request(command, arguments, count);
+	int result = send_request(client, line, err);
+
+	free(line);
+	if (result)
+		return result;
+	do {
+		result = receive_line(client, watch, &line, err);
+		if (result)
+			return result;
+		result = take_line(client, line, watch, code, answer, err);
+		free(line);
+	} while (result > 0);
+	return result;
+}
+
+void control_client_cancel(const char *name, const char *path)
+{
+	struct control_client *client;
+	enum control_code code;
+	json_t *answer = NULL;
+	struct error error;
+
+	if (control_client_connect(name, path, &client, &error))
+		return;
+	control_client_set_timeout(client, 2000);
+	if (!control_client_call(client, "swap cancel", NULL, 0, NULL, &code, &answer, &error) &&
+	    code == CONTROL_OK)
+		json_decref(answer);
+	control_client_destroy(client);
+}

@@ -1,0 +1,490 @@
+#include "vmm/control_server.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/base/checked.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
+#include "vmm/commands.h"
+#include "vmm/control_protocol.h"
+#include "vmm/control_socket.h"
+#include "vmm/machine.h"
+
+struct client {
+	struct control_server *server;
+	struct event_source *source;
+	int fd;
+	uint32_t events;   /* what the source waits for */
+	bool waits;        /* for the operation that it started */
+	bool input_closed; /* the client sends no more */
+	bool closing;      /* drop it when its output is gone */
+	size_t input_length;
+	char *output; /* allocated; what is not sent yet */
+	size_t output_length;
+	uint64_t output_since_ns; /* when the client last took some of it */
+	char input[CONTROL_REQUEST_MAX];
+};
+
+struct control_server {
+	struct event_loop *loop;
+	struct control_host host;
+	int listen_fd;
+	struct event_source *listener;
+	struct event_source *timer;
+	bool timer_runs;
+	bool accept_rests; /* no descriptors left: the timer tries again */
+	/* The operation whose end has not been told yet; SWAP_OP_NONE: none. */
+	enum swap_operation operation;
+	struct client *clients[CONTROL_CLIENTS_MAX];
+	struct log_ratelimit accept_limit;
+};
+
+static void drop_client(struct client *client)
+{
+	struct control_server *server = client->server;
+
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		if (server->clients[i] == client)
+			server->clients[i] = NULL;
+	}
+	event_source_remove(client->source);
+	close(client->fd);
+	free(client->output);
+	free(client);
+}
+
+static void run_timer(struct control_server *server)
+{
+	if (server->timer_runs)
+		return;
+	server->timer_runs =
+		!event_source_arm(server->timer, CONTROL_PROGRESS_NS, CONTROL_PROGRESS_NS);
+}
+
+/* Sends what the socket takes. -errno if the client is gone. */
+static int flush_output(struct client *client)
+{
+	size_t sent = 0;
+
+	while (sent < client->output_length) {
+		ssize_t count = send(client->fd, client->output + sent,
+				     client->output_length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0 && errno == EAGAIN)
+			break;
+		if (count < 0)
+			return -errno;
+		sent += (size_t)count;
+	}
+	if (!sent)
+		return 0;
+	client->output_length -= sent;
+	client->output_since_ns = clock_monotonic_ns();
+	memmove(client->output, client->output + sent, client->output_length);
+	return 0;
+}
+
+/* Queues @line, which it frees; a NULL line means that memory ran out. -errno: drop the client. */
+static int send_line(struct client *client, char *line)
+{
+	size_t length;
+	char *output;
+
+	if (!line)
+		return -ENOMEM;
+	length = strlen(line);
+	output = realloc(client->output, client->output_length + length);
+	if (!output) {
+		free(line);
+		return -ENOMEM;
+	}
+	if (!client->output_length)
+		client->output_since_ns = clock_monotonic_ns();
+	memcpy(output + client->output_length, line, length);
+	client->output = output;
+	client->output_length += length;
+	free(line);
+	return flush_output(client);
+}
+
+static int send_error(struct client *client, enum control_code code, const char *message)
+{
+	return send_line(client, control_format_error(code, message));
+}
+
+static int start_operation(struct client *client, const struct command *command)
+{
+	struct control_server *server = client->server;
+	struct error error = {0};
+	int result;
+
+	/* Its end is told before the next one starts, even if the worker is done already. */
+	if (server->operation != SWAP_OP_NONE) {
+		error_say(&error, EBUSY, "swap %s is running; `swap cancel` stops it",
+			  swap_operation_name(server->operation));
+		return send_error(client, CONTROL_BUSY, error.text);
+	}
+	result = swap_start(machine_swap(server->host.machine), command->operation, &error);
+	if (result)
+		return send_error(client, control_code_from_errno(result), error.text);
+	server->operation = command->operation;
+	client->waits = true;
+	run_timer(server);
+	return 0;
+}
+
+/* Carries out one request. -errno: drop the client. */
+static int carry_out(struct client *client, const struct control_request *request)
+{
+	const struct control_host *host = &client->server->host;
+	const struct command *command = commands_find(request->command);
+	struct error error = {0};
+	json_t *answer;
+	int result;
+
+	if (!command) {
+		error_say(&error, EINVAL, "unknown command \"%.80s\"; `help` lists them",
+			  request->command);
+		return send_error(client, CONTROL_UNKNOWN_COMMAND, error.text);
+	}
+	if (request->argument_count > command->arguments_max) {
+		error_say(&error, EINVAL, "too many arguments; usage: %s%s%s", command->name,
+			  *command->arguments ? " " : "", command->arguments);
+		return send_error(client, CONTROL_INVALID_ARGUMENT, error.text);
+	}
+	if (command->operation != SWAP_OP_NONE)
+		return start_operation(client, command);
+	result = command->run(host, request, &answer, &error);
+	if (result)
+		return send_error(client, control_code_from_errno(result), error.text);
+	result = send_line(client, control_format_line("result", answer));
+	if (command->quits)
+		host->quit(host->opaque);
+	return result;
+}
+
+static int handle_line(struct client *client, const char *line, size_t length)
+{
+	struct control_request request;
+	struct error error = {0};
+	enum control_code code = control_request_parse(line, length, &request, &error);
+	int result;
+
+	if (code != CONTROL_OK)
+		return send_error(client, code, error.text);
+	result = carry_out(client, &request);
+	control_request_clear(&request);
+	return result;
+}
+
+/* Handles the complete requests that may be handled now. -errno: drop the client. */
+static int handle_input(struct client *client)
+{
+	while (!client->waits && !client->closing && !client->output_length) {
+		char *end = memchr(client->input, '\n', client->input_length);
+		size_t used;
+		int result;
+
+		if (!end) {
+			if (client->input_length < sizeof(client->input))
+				return 0;
+			client->closing = true;
+			return send_error(client, CONTROL_INVALID_REQUEST,
+					  "the request is too long");
+		}
+		used = (size_t)(end - client->input) + 1;
+		result = handle_line(client, client->input, used - 1);
+		if (result)
+			return result;
+		client->input_length -= used;
+		memmove(client->input, client->input + used, client->input_length);
+	}
+	return 0;
+}
+
+/* Takes what fits, once. -errno: drop the client. */
+static int read_input(struct client *client)
+{
+	size_t room = sizeof(client->input) - client->input_length;
+	ssize_t count;
+
+	if (client->input_closed || !room)
+		return 0;
+	count = recv(client->fd, client->input + client->input_length, room, MSG_DONTWAIT);
+	if (count < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (count == 0)
+		client->input_closed = true;
+	client->input_length += (size_t)count;
+	return 0;
+}
+
+/*
+ * After anything that happened: goes on with requests that were held back, drops a client that is
+ * done, waits for what matters now.
+ */
+static void settle(struct client *client, int result)
+{
+	bool input_wanted;
+	uint32_t events;
+
+	if (!result)
+		result = handle_input(client);
+	if (result || (!client->output_length &&
+		       (client->closing || (client->input_closed && !client->waits)))) {
+		drop_client(client);
+		return;
+	}
+	input_wanted = !client->input_closed && !client->closing &&
+		       client->input_length < sizeof(client->input);
+	events = (input_wanted ? EPOLLIN : 0u) | (client->output_length ? EPOLLOUT : 0u);
+	if (client->output_length)
+		run_timer(client->server);
+	if (events != client->events) {
+		if (event_source_modify(client->source, events)) {
+			drop_client(client);
+			return;
+		}
+		client->events = events;
+	}
+}
+
+static void on_client(void *opaque, uint32_t events)
+{
+	struct client *client = opaque;
+	int result = 0;
+
+	if (events & EPOLLOUT)
+		result = flush_output(client);
+	if (!result && (events & (EPOLLIN | EPOLLHUP)))
+		result = read_input(client);
+	/* Gone: what it asked for is still done, but nobody reads an answer. */
+	if (!result && (events & (EPOLLHUP | EPOLLERR)) && client->waits)
+		result = -EPIPE;
+	settle(client, result);
+}
+
+static void answer_owner(struct client *client, enum swap_operation operation,
+			 const struct swap_status *status)
+{
+	const struct swap_operation_report *report = &status->last[operation];
+	struct error error;
+	json_t *body;
+	int result;
+
+	if (report->operation != operation)
+		report = &status->current;
+	client->waits = false;
+	if (report->cancelled) {
+		error_say(&error, ECANCELED, "swap %s was cancelled after %llu of %llu pages",
+			  swap_operation_name(operation), (unsigned long long)report->pages_done,
+			  (unsigned long long)report->pages_total);
+		result = send_error(client, CONTROL_CANCELLED, error.text);
+	} else if (report->result) {
+		enum control_code code = control_code_from_errno(report->result);
+
+		if (report->error.text[0])
+			error = report->error;
+		else
+			error_errno(&error, -report->result, "swap %s",
+				    swap_operation_name(operation));
+		result = send_error(client, code == CONTROL_WRONG_STATE ? CONTROL_FAILED : code,
+				    error.text);
+	} else {
+		body = commands_report(report, status->page_size);
+		if (body)
+			json_object_set_new(body, "state",
+					    json_string(swap_state_name(status->state)));
+		result = send_line(client, control_format_line("result", body));
+	}
+	settle(client, result);
+}
+
+static struct client *find_waiting(const struct control_server *server)
+{
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		if (server->clients[i] && server->clients[i]->waits)
+			return server->clients[i];
+	}
+	return NULL;
+}
+
+void control_server_swap_done(struct control_server *server)
+{
+	enum swap_operation operation = server->operation;
+	struct swap_status status;
+	struct client *owner;
+
+	if (operation == SWAP_OP_NONE)
+		return;
+	swap_get_status(machine_swap(server->host.machine), &status);
+	if (status.current.running)
+		return; /* told about an operation that was answered by the timer */
+	/* First: the owner's next request may start another. */
+	server->operation = SWAP_OP_NONE;
+	owner = find_waiting(server);
+	if (owner)
+		answer_owner(owner, operation, &status);
+}
+
+static void tell_progress(struct control_server *server)
+{
+	struct client *owner = find_waiting(server);
+	struct swap_status status;
+
+	swap_get_status(machine_swap(server->host.machine), &status);
+	if (!status.current.running) {
+		control_server_swap_done(server);
+		return;
+	}
+	if (owner && !owner->output_length)
+		settle(owner,
+		       send_line(owner, control_format_line("progress",
+							    commands_progress(&status.current))));
+}
+
+static void on_timer(void *opaque, uint32_t events)
+{
+	struct control_server *server = opaque;
+	uint64_t now_ns = clock_monotonic_ns();
+	bool needed = false;
+
+	(void)events;
+	if (server->accept_rests)
+		server->accept_rests = event_source_modify(server->listener, EPOLLIN) != 0;
+	if (server->operation != SWAP_OP_NONE)
+		tell_progress(server);
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		struct client *client = server->clients[i];
+
+		if (!client || !client->output_length)
+			continue;
+		if (now_ns - client->output_since_ns >= server->host.stall_ns &&
+		    now_ns > client->output_since_ns)
+			drop_client(client);
+		else
+			needed = true;
+	}
+	if (!needed && server->operation == SWAP_OP_NONE && !server->accept_rests) {
+		event_source_arm(server->timer, 0, 0);
+		server->timer_runs = false;
+	}
+}
+
+static void refuse(int fd, enum control_code code, const char *message)
+{
+	char *line = control_format_error(code, message);
+
+	if (line)
+		send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+	free(line);
+	close(fd);
+}
+
+static void add_client(struct control_server *server, int fd)
+{
+	struct client **slot = server->clients;
+	struct client *client;
+
+	while (slot < server->clients + CONTROL_CLIENTS_MAX && *slot)
+		slot++;
+	if (slot == server->clients + CONTROL_CLIENTS_MAX) {
+		refuse(fd, CONTROL_BUSY, "too many clients; close one");
+		return;
+	}
+	client = calloc(1, sizeof(*client));
+	if (!client) {
+		close(fd);
+		return;
+	}
+	client->server = server;
+	client->fd = fd;
+	client->events = EPOLLIN;
+	if (event_loop_add(server->loop, fd, EPOLLIN, on_client, client, &client->source)) {
+		close(fd);
+		free(client);
+		return;
+	}
+	*slot = client;
+}
+
+static void on_listen(void *opaque, uint32_t events)
+{
+	struct control_server *server = opaque;
+	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0) {
+		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+			return;
+		if (log_ratelimit_pass(&server->accept_limit))
+			log_warning("control socket: cannot accept a client: %s",
+				    strerrordesc_np(errno));
+		server->accept_rests = !event_source_modify(server->listener, 0);
+		run_timer(server);
+		return;
+	}
+	if (control_socket_check_peer(fd, NULL)) {
+		close(fd);
+		return;
+	}
+	add_client(server, fd);
+}
+
+int control_server_create(struct event_loop *loop, struct control_socket *socket,
+			  const struct control_host *host, struct control_server **out,
+			  struct error *err)
+{
+	struct control_server *server = calloc(1, sizeof(*server));
+	int result;
+
+	if (!server)
+		return error_errno(err, ENOMEM, "control server");
+	server->loop = loop;
+	server->host = *host;
+	if (!server->host.stall_ns)
+		server->host.stall_ns = CONTROL_STALL_NS;
+	server->listen_fd = control_socket_fd(socket);
+	result = event_loop_add_timer(loop, on_timer, server, &server->timer);
+	if (result)
+		goto free_server;
+	result = event_loop_add(loop, server->listen_fd, EPOLLIN, on_listen, server,
+				&server->listener);
+	if (result)
+		goto remove_timer;
+	*out = server;
+	return 0;
+
+remove_timer:
+	event_source_remove(server->timer);
+free_server:
+	free(server);
+	return error_errno(err, -result, "control server");
+}
+
+void control_server_destroy(struct control_server *server)
+{
+	if (!server)
+		return;
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		struct client *client = server->clients[i];
+
+		if (!client)
+			continue;
+		if (client->waits)
+			send_error(client, CONTROL_QUITTING,
+				   "the machine ended before the operation did");
+		drop_client(client);
+	}
+	event_source_remove(server->listener);
+	event_source_remove(server->timer);
+	free(server);
+}

@@ -1,0 +1,125 @@
+#include "vmm/control_session.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmm/commands.h"
+#include "vmm/render.h"
+
+int control_session_open(struct control_session *session, struct error *err)
+{
+	return control_client_connect(session->name, session->path, &session->client, err);
+}
+
+void control_session_close(struct control_session *session)
+{
+	control_client_destroy(session->client);
+	session->client = NULL;
+}
+
+static unsigned terminal_columns(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+		return 80;
+	return size.ws_col;
+}
+
+static void on_line(void *opaque, const char *text, const char *kind, const json_t *body)
+{
+	struct control_session *session = opaque;
+
+	if (session->json) {
+		puts(text);
+		fflush(stdout);
+	} else if (!strcmp(kind, "progress") && isatty(STDERR_FILENO)) {
+		render_progress(stderr, body, terminal_columns());
+		session->progress_shown = true;
+	}
+}
+
+static void on_interrupted(void *opaque)
+{
+	struct control_session *session = opaque;
+	sigset_t interrupt;
+
+	if (session->cancellable) {
+		control_client_cancel(session->name, session->path);
+		return;
+	}
+	if (!session->interrupt_ends)
+		return;
+	/* End as if SIGINT had never been caught, so that a shell's loop ends too. */
+	signal(SIGINT, SIG_DFL);
+	raise(SIGINT);
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &interrupt, NULL);
+}
+
+static enum control_outcome outcome_of(enum control_code code)
+{
+	switch (code) {
+	case CONTROL_OK:
+		return CONTROL_DONE;
+	case CONTROL_INVALID_REQUEST:
+	case CONTROL_UNKNOWN_COMMAND:
+	case CONTROL_INVALID_ARGUMENT:
+		return CONTROL_USAGE;
+	default:
+		return CONTROL_REFUSED;
+	}
+}
+
+static enum control_outcome call(struct control_session *session, const char *prefix,
+				 const char *name, const char *const *arguments, size_t count)
+{
+	const struct control_watch watch = {
+		.opaque = session,
+		.line = on_line,
+		.interrupted = on_interrupted,
+	};
+	enum control_code code;
+	json_t *answer = NULL;
+	struct error error;
+	int result;
+
+	session->progress_shown = false;
+	result = control_client_call(session->client, name, arguments, count, &watch, &code,
+				     &answer, &error);
+	if (session->progress_shown)
+		render_progress_end(stderr);
+	if (result || code != CONTROL_OK) {
+		fprintf(stderr, "%s%s\n", prefix, error.text);
+		return result ? CONTROL_GONE : outcome_of(code);
+	}
+	if (!session->json)
+		render_result(stdout, name, answer);
+	fflush(stdout);
+	json_decref(answer);
+	return CONTROL_DONE;
+}
+
+enum control_outcome control_session_run(struct control_session *session, const char *prefix,
+					 const char *const *words, size_t count)
+{
+	const struct command *command;
+	size_t used;
+
+	if (!count)
+		return CONTROL_DONE;
+	command = commands_match(words, count, &used);
+	if (!command) {
+		fprintf(stderr, "%sno such command: %s%s%s; `help` lists them\n", prefix, words[0],
+			count > 1 ? " " : "", count > 1 ? words[1] : "");
+		return CONTROL_USAGE;
+	}
+	session->cancellable = command->operation != SWAP_OP_NONE;
+	return call(session, prefix, command->name, words + used, count - used);
+}

@@ -1,0 +1,332 @@
+#include "vmm/control_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+
+#define LOCK_PATH_MAX (CONTROL_PATH_MAX + 8)
+
+struct control_socket {
+	int fd;
+	int lock_fd;
+	char path[CONTROL_PATH_MAX];
+	char lock_path[LOCK_PATH_MAX];
+};
+
+int control_socket_directory(char *directory, size_t size, struct error *err)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	int length;
+
+	if (runtime && runtime[0] == '/')
+		length = snprintf(directory, size, "%s/ebb", runtime);
+	else if (geteuid() == 0)
+		length = snprintf(directory, size, "/run/ebb");
+	else
+		length = snprintf(directory, size, "/tmp/ebb-%u", (unsigned)geteuid());
+	if (length < 0 || (size_t)length >= size)
+		return error_say(err, ENAMETOOLONG,
+				 "$XDG_RUNTIME_DIR (%.80s…) is too long for a socket; set a "
+				 "shorter one",
+				 runtime);
+	return 0;
+}
+
+int control_socket_check_directory(const char *directory, struct error *err)
+{
+	struct stat info;
+
+	if (lstat(directory, &info))
+		return error_errno(err, errno, "%s: control sockets are kept here", directory);
+	if (!S_ISDIR(info.st_mode))
+		return error_say(err, ENOTDIR,
+				 "%s: not a directory, so control sockets cannot be kept there; "
+				 "remove it or set XDG_RUNTIME_DIR",
+				 directory);
+	if (info.st_uid != geteuid())
+		return error_say(err, EPERM,
+				 "%s: belongs to user %u, so it is not safe for control sockets; "
+				 "remove it or set XDG_RUNTIME_DIR",
+				 directory, (unsigned)info.st_uid);
+	if (info.st_mode & 077)
+		return error_say(err, EPERM,
+				 "%s: others have access (mode %o), so it is not safe for control "
+				 "sockets; run: chmod 700 %s",
+				 directory, info.st_mode & 07777, directory);
+	return 0;
+}
+
+static int make_path(const char *directory, const char *name, char path[CONTROL_PATH_MAX],
+		     struct error *err)
+{
+	int length = snprintf(path, CONTROL_PATH_MAX, "%s/%s.sock", directory, name);
+
+	if (length < 0 || length >= CONTROL_PATH_MAX)
+		return error_say(err, ENAMETOOLONG,
+				 "%s/%s.sock: too long for a socket (%d bytes at most); use a "
+				 "shorter name or --control",
+				 directory, name, CONTROL_PATH_MAX - 1);
+	return 0;
+}
+
+int control_socket_find(const char *name, char path[CONTROL_PATH_MAX], struct error *err)
+{
+	char directory[CONTROL_PATH_MAX];
+	int result = control_socket_directory(directory, sizeof(directory), err);
+
+	return result ? result : make_path(directory, name, path, err);
+}
+
+/* The default path for @name, in a directory that is made if need be and then checked. */
+static int prepare_default(const char *name, char path[CONTROL_PATH_MAX], struct error *err)
+{
+	char directory[CONTROL_PATH_MAX];
+	int result = control_socket_directory(directory, sizeof(directory), err);
+
+	if (result)
+		return result;
+	if (mkdir(directory, 0700) && errno != EEXIST)
+		return error_errno(err, errno,
+				   "%s: cannot make the directory for control sockets; set "
+				   "XDG_RUNTIME_DIR to a directory of yours",
+				   directory);
+	result = control_socket_check_directory(directory, err);
+	return result ? result : make_path(directory, name, path, err);
+}
+
+static int fill_address(const char *path, struct sockaddr_un *address, struct error *err)
+{
+	size_t length = strlen(path);
+
+	if (length >= sizeof(address->sun_path))
+		return error_say(
+			err, ENAMETOOLONG,
+			"%s: too long for a socket (%zu bytes at most); use a shorter path", path,
+			sizeof(address->sun_path) - 1);
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	memcpy(address->sun_path, path, length + 1);
+	return 0;
+}
+
+static int say_in_use(const char *name, const char *path, struct error *err)
+{
+	return error_say(
+		err, EADDRINUSE,
+		"a machine named \"%s\" runs already (%s); choose another --name, or end it "
+		"by `ebb ctl %s quit`",
+		name, path, name);
+}
+
+/*
+ * Locks NAME.lock for as long as the VM lives. A lock file that its owner removed between our open
+ * and our flock is no lock: look again.
+ */
+static int take_lock(struct control_socket *socket, const char *name, struct error *err)
+{
+	for (;;) {
+		struct stat ours;
+		struct stat now;
+		int fd = open(socket->lock_path,
+			      O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+		if (fd < 0)
+			return error_errno(err, errno, "%s: cannot make the lock file",
+					   socket->lock_path);
+		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			int result = errno == EWOULDBLOCK ? say_in_use(name, socket->path, err)
+							  : error_errno(err, errno, "%s: flock",
+									socket->lock_path);
+
+			close(fd);
+			return result;
+		}
+		if (!fstat(fd, &ours) && !lstat(socket->lock_path, &now) &&
+		    ours.st_ino == now.st_ino && ours.st_dev == now.st_dev) {
+			socket->lock_fd = fd;
+			return 0;
+		}
+		close(fd);
+	}
+}
+
+/* Under the lock: a socket that nobody listens on is left from a VM that was killed. */
+static int remove_stale(const char *path, const char *name, const struct sockaddr_un *address,
+			struct error *err)
+{
+	struct stat info;
+	int probe;
+	int result = 0;
+
+	if (lstat(path, &info)) {
+		if (errno == ENOENT)
+			return 0;
+		return error_errno(err, errno, "%s: control socket", path);
+	}
+	if (!S_ISSOCK(info.st_mode))
+		return error_say(err, EEXIST,
+				 "%s: exists and is no socket; remove it or choose another path",
+				 path);
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (probe < 0)
+		return error_errno(err, errno, "socket");
+	/* EAGAIN: somebody listens, and is busy. */
+	if (!connect(probe, (const struct sockaddr *)address, sizeof(*address)) || errno == EAGAIN)
+		result = say_in_use(name, path, err);
+	else if (errno != ECONNREFUSED)
+		result = error_errno(err, errno, "%s: control socket", path);
+	else if (unlink(path) && errno != ENOENT)
+		result = error_errno(err, errno, "%s: cannot remove the stale socket", path);
+	close(probe);
+	return result;
+}
+
+static int listen_at(struct control_socket *socket_, const struct sockaddr_un *address,
+		     struct error *err)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int result;
+
+	if (fd < 0)
+		return error_errno(err, errno, "socket");
+	/* Linux gives the socket's file the mode of its inode, less the umask. */
+	if (fchmod(fd, 0600) || bind(fd, (const struct sockaddr *)address, sizeof(*address))) {
+		result = error_errno(err, errno, "%s: cannot make the control socket",
+				     socket_->path);
+		goto close_fd;
+	}
+	if (chmod(socket_->path, 0600) || listen(fd, 64)) {
+		result = error_errno(err, errno, "%s: control socket", socket_->path);
+		goto unlink_path;
+	}
+	socket_->fd = fd;
+	return 0;
+
+unlink_path:
+	unlink(socket_->path);
+close_fd:
+	close(fd);
+	return result;
+}
+
+int control_socket_claim(const char *name, const char *path, struct control_socket **out,
+			 struct error *err)
+{
+	struct control_socket *socket = calloc(1, sizeof(*socket));
+	struct sockaddr_un address;
+	int result;
+
+	if (!socket)
+		return error_errno(err, ENOMEM, "control socket");
+	if (path) {
+		result = fill_address(path, &address, err);
+		if (!result)
+			memcpy(socket->path, path, strlen(path) + 1);
+	} else {
+		result = prepare_default(name, socket->path, err);
+		if (!result)
+			result = fill_address(socket->path, &address, err);
+	}
+	if (result)
+		goto free_socket;
+	/* NAME.sock → NAME.lock; any other path P → P.lock. */
+	if (path)
+		snprintf(socket->lock_path, LOCK_PATH_MAX, "%s.lock", path);
+	else
+		snprintf(socket->lock_path, LOCK_PATH_MAX, "%.*s.lock",
+			 (int)(strlen(socket->path) - strlen(".sock")), socket->path);
+	result = take_lock(socket, name, err);
+	if (result)
+		goto free_socket;
+	result = remove_stale(socket->path, name, &address, err);
+	if (result)
+		goto unlock;
+	result = listen_at(socket, &address, err);
+	if (result)
+		goto unlock;
+	*out = socket;
+	return 0;
+
+unlock:
+	unlink(socket->lock_path);
+	close(socket->lock_fd);
+free_socket:
+	free(socket);
+	return result;
+}
+
+void control_socket_release(struct control_socket *socket)
+{
+	if (!socket)
+		return;
+	close(socket->fd);
+	if (unlink(socket->path) && errno != ENOENT)
+		log_warning("%s: cannot be removed: %s", socket->path, strerrordesc_np(errno));
+	unlink(socket->lock_path); /* last: whoever locks the next one finds no socket of ours */
+	close(socket->lock_fd);
+	free(socket);
+}
+
+int control_socket_fd(const struct control_socket *socket)
+{
+	return socket->fd;
+}
+
+const char *control_socket_path(const struct control_socket *socket)
+{
+	return socket->path;
+}
+
+int control_socket_check_peer(int fd, pid_t *pid)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
+		return -errno;
+	if (peer.uid != geteuid() && peer.uid != 0)
+		return -EPERM;
+	if (pid)
+		*pid = peer.pid;
+	return 0;
+}
+
+int control_socket_connect(const char *path, const char *name, int *fd, struct error *err)
+{
+	struct sockaddr_un address;
+	int result = fill_address(path, &address, err);
+	int connected;
+
+	if (result)
+		return result;
+	connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connected < 0)
+		return error_errno(err, errno, "socket");
+	if (connect(connected, (const struct sockaddr *)&address, sizeof(address))) {
+		int errnum = errno;
+
+		close(connected);
+		if (errnum == ENOENT || errnum == ECONNREFUSED)
+			return error_say(err, errnum,
+					 "no machine named \"%s\" runs here (%s); `ebb ls` lists "
+					 "those that do",
+					 name, path);
+		return error_errno(err, errnum, "%s: control socket of \"%s\"", path, name);
+	}
+	result = control_socket_check_peer(connected, NULL);
+	if (result) {
+		close(connected);
+		return error_say(err, -result, "%s: served by another user, so it is not trusted",
+				 path);
+	}
+	*fd = connected;
+	return 0;
+}
