@@ -546,17 +546,32 @@ static void serves_many_requests_by_event_index(void **state)
 	}
 }
 
-static void add_reads(struct fixture *f, unsigned count)
-{
-	const struct ring_buffer buffers[] = {
-		{HEADER, 16, false},
-		{DATA, 65536, true},
-		{STATUS, 1, true},
-	};
+/* Reads at a time; each has its own data and status byte. */
+#define READS 5u
 
+static void add_reads(struct fixture *f)
+{
 	put_header(f, VIRTIO_BLK_T_IN, 0);
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < READS; i++) {
+		const struct ring_buffer buffers[] = {
+			{HEADER, 16, false},
+			{DATA + i * 65536, 65536, true},
+			{STATUS + i, 1, true},
+		};
+
 		ring_add(f->ring, buffers, 3);
+	}
+}
+
+static void assert_reads_succeed(struct fixture *f)
+{
+	uint8_t status[READS];
+
+	for (unsigned i = 0; i < READS; i++)
+		take_status(f, HEADER);
+	ring_read(f->ring, STATUS, status, sizeof(status));
+	for (unsigned i = 0; i < READS; i++)
+		assert_int_equal(status[i], VIRTIO_BLK_S_OK);
 }
 
 static void closed_gate_holds_requests_back(void **state)
@@ -565,14 +580,13 @@ static void closed_gate_holds_requests_back(void **state)
 	struct io_gate *gate = guest_memory_io_gate(f->driver.memory);
 
 	io_gate_close(gate);
-	add_reads(f, 3);
+	add_reads(f);
 	virtio_driver_kick(&f->driver, 0);
 	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 	assert_int_equal(ring_used_index(f->ring), 0);
 
 	io_gate_open(gate);
-	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(take_status(f, STATUS), VIRTIO_BLK_S_OK);
+	assert_reads_succeed(f);
 }
 
 static void gate_closes_while_requests_keep_coming(void **state)
@@ -581,12 +595,11 @@ static void gate_closes_while_requests_keep_coming(void **state)
 	struct io_gate *gate = guest_memory_io_gate(f->driver.memory);
 
 	for (unsigned round = 0; round < 100; round++) {
-		add_reads(f, 5);
+		add_reads(f);
 		virtio_driver_kick(&f->driver, 0);
 		io_gate_close(gate);
 		io_gate_open(gate);
-		for (unsigned i = 0; i < 5; i++)
-			assert_int_equal(take_status(f, STATUS), VIRTIO_BLK_S_OK);
+		assert_reads_succeed(f);
 	}
 }
 
@@ -613,7 +626,7 @@ static void reset_waits_for_requests(void **state)
 
 	for (unsigned round = 0; round < 50; round++) {
 		start(state, ALL_FEATURES);
-		add_reads(f, 5);
+		add_reads(f);
 		serve_here(f);
 		virtio_driver_write(&f->driver, VIRTIO_MMIO_STATUS, 0);
 		assert_at_rest(f);
@@ -627,7 +640,7 @@ static void reset_works_when_the_loop_does_not_run(void **state)
 	struct fixture *f = start(state, ALL_FEATURES);
 
 	virtio_driver_stop_loop(&f->driver);
-	add_reads(f, 5);
+	add_reads(f);
 	serve_here(f);
 	virtio_driver_write(&f->driver, VIRTIO_MMIO_STATUS, 0);
 	assert_at_rest(f);
@@ -649,7 +662,7 @@ static void reset_works_on_the_loops_thread(void **state)
 	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	virtio_driver_stop_loop(&f->driver);
-	add_reads(f, 5);
+	add_reads(f);
 	assert_int_equal(event_loop_add(f->driver.loop, fd, EPOLLIN, serve_and_reset, f, NULL), 0);
 	assert_int_equal(event_loop_run(f->driver.loop), 0);
 	assert_at_rest(f);
@@ -661,7 +674,7 @@ static void destruction_waits_for_requests(void **state)
 	struct fixture *f = start(state, ALL_FEATURES);
 
 	virtio_driver_stop_loop(&f->driver);
-	add_reads(f, 5);
+	add_reads(f);
 	serve_here(f);
 	/* The teardown destroys the device; the I/O gate asserts that nothing is left. */
 }
