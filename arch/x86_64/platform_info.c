@@ -59,13 +59,21 @@ static const struct platform_device devices[] = {
 	},
 };
 
-static const uint32_t virtio_gsis[PLATFORM_VIRTIO_SLOTS] = {
-	PLATFORM_VIRTIO_GSI_0,  PLATFORM_VIRTIO_GSI_1,  PLATFORM_VIRTIO_GSI_2,
-	PLATFORM_VIRTIO_GSI_3,  PLATFORM_VIRTIO_GSI_4,  PLATFORM_VIRTIO_GSI_5,
-	PLATFORM_VIRTIO_GSI_6,  PLATFORM_VIRTIO_GSI_7,  PLATFORM_VIRTIO_GSI_8,
-	PLATFORM_VIRTIO_GSI_9,  PLATFORM_VIRTIO_GSI_10, PLATFORM_VIRTIO_GSI_11,
-	PLATFORM_VIRTIO_GSI_12, PLATFORM_VIRTIO_GSI_13, PLATFORM_VIRTIO_GSI_14,
-	PLATFORM_VIRTIO_GSI_15,
+struct virtio_slot {
+	uint64_t base;
+	uint32_t gsi;
+};
+
+#define VIRTIO_SLOT(n)                                                                             \
+	{                                                                                          \
+		.base = PLATFORM_VIRTIO_BASE_##n, .gsi = PLATFORM_VIRTIO_GSI_##n                   \
+	}
+
+static const struct virtio_slot virtio_slots[PLATFORM_VIRTIO_SLOTS] = {
+	VIRTIO_SLOT(0),  VIRTIO_SLOT(1),  VIRTIO_SLOT(2),  VIRTIO_SLOT(3),
+	VIRTIO_SLOT(4),  VIRTIO_SLOT(5),  VIRTIO_SLOT(6),  VIRTIO_SLOT(7),
+	VIRTIO_SLOT(8),  VIRTIO_SLOT(9),  VIRTIO_SLOT(10), VIRTIO_SLOT(11),
+	VIRTIO_SLOT(12), VIRTIO_SLOT(13), VIRTIO_SLOT(14), VIRTIO_SLOT(15),
 };
 
 const struct platform_device *platform_devices(size_t *count)
@@ -86,11 +94,11 @@ const struct platform_device *platform_device(const char *name)
 uint64_t platform_virtio_base(unsigned slot)
 {
 	assert(slot < PLATFORM_VIRTIO_SLOTS);
-	return PLATFORM_VIRTIO_BASE + (uint64_t)slot * PLATFORM_VIRTIO_STRIDE;
+	return virtio_slots[slot].base;
 }
 
 uint32_t platform_virtio_gsi(unsigned slot)
 {
 	assert(slot < PLATFORM_VIRTIO_SLOTS);
-	return virtio_gsis[slot];
+	return virtio_slots[slot].gsi;
 }
