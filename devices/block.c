@@ -40,16 +40,30 @@ static int explain_open(const char *path, bool read_only, int errnum, struct err
 				   read_only ? "get the right to read it"
 					     : "get the right to write it, or add ,ro to use it "
 					       "read-only");
+	case EBUSY:
+		return error_say(err, errnum,
+				 "disk %s: this host uses it (it is mounted, or part of something "
+				 "that is), or another virtual machine does; unmount it, or use a "
+				 "copy",
+				 path);
 	default:
 		return error_errno(err, errnum, "disk %s: open", path);
 	}
 }
 
-/* O_NONBLOCK keeps a FIFO from hanging the open; it must not stay, io_uring would obey it. */
+/*
+ * O_NONBLOCK keeps a FIFO from hanging the open; it must not stay, io_uring would obey it. O_EXCL
+ * on a block device fails if the host itself uses it: two writers would ruin a mounted file system.
+ */
 static int open_disk(const char *path, bool read_only, int *out, struct error *err)
 {
-	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	struct stat st;
+	int fd;
 
+	if (!read_only && !stat(path, &st) && S_ISBLK(st.st_mode))
+		flags |= O_EXCL;
+	fd = open(path, flags);
 	if (fd < 0)
 		return explain_open(path, read_only, errno, err);
 	if (fcntl(fd, F_SETFL, 0)) {

@@ -2,8 +2,9 @@
  * A disk: a raw file or block device, opened and locked.
  *
  * block_open() takes a lock that other ebbs, and other opens in this process, respect (an open file
- * description lock, fcntl(2)): one writer, or any number of readers. I/O goes through the host's
- * page cache; a flush makes it durable. The size is what it was when the disk was opened.
+ * description lock, fcntl(2)): one writer, or any number of readers. A block device that the host
+ * uses itself (mounted, say) is not opened for writing. I/O goes through the host's page cache; a
+ * flush makes it durable. The size is what it was when the disk was opened.
  *
  * Immutable after opening: any thread may ask. The descriptor belongs to the block.
  */

@@ -669,6 +669,34 @@ static void reset_works_on_the_loops_thread(void **state)
 	close(fd);
 }
 
+static void *serve_and_end(void *opaque)
+{
+	serve_here(opaque);
+	return NULL;
+}
+
+/* The kernel cancels what a thread that ends has left in an io_uring. */
+static void reset_finds_requests_of_a_thread_that_ended(void **state)
+{
+	struct fixture *f = start(state, ALL_FEATURES);
+	const struct ring_buffer flush[] = {{HEADER + 16, 16, false}, {STATUS + READS, 1, true}};
+	const struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_FLUSH};
+	pthread_t thread;
+
+	virtio_driver_stop_loop(&f->driver);
+	for (unsigned round = 0; round < 20; round++) {
+		virtio_driver_start(&f->driver, ALL_FEATURES);
+		ring_write(f->ring, HEADER + 16, &header, sizeof(header));
+		ring_add(f->ring, flush, 2);
+		for (unsigned i = 0; i < 3; i++)
+			ring_publish(f->ring, 0); /* the same flush, four times in all */
+		assert_int_equal(pthread_create(&thread, NULL, serve_and_end, f), 0);
+		pthread_join(thread, NULL);
+		virtio_driver_write(&f->driver, VIRTIO_MMIO_STATUS, 0);
+		assert_at_rest(f);
+	}
+}
+
 static void destruction_waits_for_requests(void **state)
 {
 	struct fixture *f = start(state, ALL_FEATURES);
@@ -723,6 +751,7 @@ int main(void)
 		BOTH(reset_waits_for_requests),
 		BOTH(reset_works_when_the_loop_does_not_run),
 		BOTH(reset_works_on_the_loops_thread),
+		BOTH(reset_finds_requests_of_a_thread_that_ended),
 		BOTH(destruction_waits_for_requests),
 	};
 
