@@ -130,18 +130,17 @@ int uffd_probe(unsigned *features, struct error *err)
 int uffd_open(unsigned required, struct uffd **out, struct error *err)
 {
 	struct uffd *uffd;
-	unsigned offered = 0;
+	unsigned offered = 0, missing;
 	uint64_t ignored;
 	int result = uffd_probe(&offered, err);
 
 	if (result)
 		return result;
-	for (size_t i = 0; i < ARRAY_SIZE(feature_table); i++)
-		if (required & ~offered & feature_table[i].feature)
-			return error_say(err, ENOTSUP,
-					 "userfaultfd: this kernel lacks %s; Linux 5.14 or newer "
-					 "is needed",
-					 feature_table[i].name);
+	missing = required & ~offered;
+	if (missing)
+		return error_say(err, ENOTSUP,
+				 "userfaultfd: this kernel lacks %s; Linux 5.14 or newer is needed",
+				 uffd_feature_name(missing & -missing));
 	uffd = calloc(1, sizeof(*uffd));
 	if (!uffd)
 		return error_errno(err, ENOMEM, "userfaultfd");

@@ -1,0 +1,151 @@
+#include "tests/engine/fixture.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+const char *test_store_dir(void)
+{
+	const char *dir = getenv("EBB_TEST_DIR");
+
+	return dir ? dir : "/var/tmp";
+}
+
+struct guest_memory *create_memory(size_t pages)
+{
+	const struct guest_memory_region layout = {.base = 0, .size = pages * GUEST_PAGE_SIZE};
+	struct guest_memory *memory;
+	struct error err;
+
+	if (guest_memory_create(&layout, 1, &memory, &err))
+		fail_msg("%s", err.text);
+	return memory;
+}
+
+static void note_trouble(void *opaque, const char *reason)
+{
+	struct engine *engine = opaque;
+
+	(void)reason;
+	engine->troubles++;
+}
+
+void engine_create(struct engine *engine, size_t pages, bool with_monitor)
+{
+	const struct pager_region whole = {0, pages * GUEST_PAGE_SIZE};
+	const struct monitor_callbacks callbacks = {engine, note_trouble};
+	struct error err;
+
+	memset(engine, 0, sizeof(*engine));
+	engine->memory = create_memory(pages);
+	engine->guest = guest_memory_guest_view(engine->memory);
+	if (uffd_open(UFFD_REQUIRED, &engine->uffd, &err) ||
+	    store_create(test_store_dir(), &engine->store, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(pager_create(engine->memory, engine->uffd, engine->store, &whole, 1,
+				      &engine->pager),
+			 0);
+	if (with_monitor)
+		assert_int_equal(
+			monitor_start(engine->pager, engine->uffd, &callbacks, &engine->monitor),
+			0);
+	assert_int_equal(pager_register(engine->pager), 0);
+}
+
+void engine_destroy(struct engine *engine)
+{
+	pager_unregister(engine->pager);
+	monitor_stop(engine->monitor);
+	pager_destroy(engine->pager);
+	store_destroy(engine->store);
+	uffd_close(engine->uffd);
+	guest_memory_destroy(engine->memory);
+}
+
+int run_bulk(struct engine *engine, int (*step)(struct pager *, struct pager_cursor *, size_t),
+	     uint64_t *moved)
+{
+	struct pager_cursor cursor = {0};
+	int result;
+
+	do {
+		result = step(engine->pager, &cursor, 64);
+		if (result == -EAGAIN)
+			usleep(50);
+	} while (result > 0 || result == -EAGAIN);
+	if (moved)
+		*moved = cursor.moved;
+	return result;
+}
+
+void engine_stage(struct engine *engine)
+{
+	assert_int_equal(run_bulk(engine, pager_stage, NULL), 0);
+	assert_int_equal(run_bulk(engine, pager_zap, NULL), 0);
+}
+
+void engine_swap_out(struct engine *engine)
+{
+	engine_stage(engine);
+	assert_int_equal(run_bulk(engine, pager_write_out, NULL), 0);
+}
+
+uint8_t *page_of(const struct engine *engine, size_t page)
+{
+	return engine->guest + page * GUEST_PAGE_SIZE;
+}
+
+void fill_page(uint8_t *page, uint32_t seed)
+{
+	uint32_t *words = (uint32_t *)page;
+
+	for (size_t i = 0; i < GUEST_PAGE_SIZE / sizeof(*words); i++)
+		words[i] = seed = seed * 1664525 + 1013904223;
+}
+
+bool page_holds(const uint8_t *page, uint32_t seed)
+{
+	const uint32_t *words = (const uint32_t *)page;
+
+	for (size_t i = 0; i < GUEST_PAGE_SIZE / sizeof(*words); i++) {
+		seed = seed * 1664525 + 1013904223;
+		if (words[i] != seed)
+			return false;
+	}
+	return true;
+}
+
+struct pager_counters counters_of(const struct engine *engine)
+{
+	struct pager_counters counters;
+
+	pager_get_counters(engine->pager, &counters);
+	return counters;
+}
+
+static void *touch(void *arg)
+{
+	struct toucher *toucher = arg;
+
+	toucher->value = *toucher->address;
+	toucher->done = true;
+	return NULL;
+}
+
+void toucher_start(struct toucher *toucher, volatile uint8_t *address)
+{
+	memset(toucher, 0, sizeof(*toucher));
+	toucher->address = address;
+	assert_int_equal(pthread_create(&toucher->thread, NULL, touch, toucher), 0);
+}
+
+void toucher_join(struct toucher *toucher)
+{
+	pthread_join(toucher->thread, NULL);
+}

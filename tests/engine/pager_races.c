@@ -1,0 +1,415 @@
+/*
+ * What happens when two things touch one page at the same moment. The store's put and get are
+ * wrapped by the linker (--wrap), so that a test can act exactly while a page is being written or
+ * read.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/engine/fixture.h"
+
+#define PAGES 64u
+
+int __real_store_put(struct store *store, const void *const pages[], size_t count,
+		     store_location locations[], size_t *stored);
+int __wrap_store_put(struct store *store, const void *const pages[], size_t count,
+		     store_location locations[], size_t *stored);
+int __real_store_get(struct store *store, const store_location locations[], size_t count,
+		     void *const pages[]);
+int __wrap_store_get(struct store *store, const store_location locations[], size_t count,
+		     void *const pages[]);
+
+static struct engine engine;
+static void (*during_put)(void);
+static _Atomic int failing_gets;
+static _Atomic int put_error;
+
+int __wrap_store_put(struct store *store, const void *const pages[], size_t count,
+		     store_location locations[], size_t *stored)
+{
+	if (during_put)
+		during_put();
+	if (put_error) {
+		*stored = 0;
+		return -put_error;
+	}
+	return __real_store_put(store, pages, count, locations, stored);
+}
+
+int __wrap_store_get(struct store *store, const store_location locations[], size_t count,
+		     void *const pages[])
+{
+	if (failing_gets > 0) {
+		failing_gets--;
+		return -EIO;
+	}
+	return __real_store_get(store, locations, count, pages);
+}
+
+static void reset_hooks(void)
+{
+	during_put = NULL;
+	failing_gets = 0;
+	put_error = 0;
+}
+
+static int create_with_monitor(void **state)
+{
+	(void)state;
+	reset_hooks();
+	engine_create(&engine, PAGES, true);
+	return 0;
+}
+
+static int create_without_monitor(void **state)
+{
+	(void)state;
+	reset_hooks();
+	engine_create(&engine, PAGES, false);
+	return 0;
+}
+
+static int destroy(void **state)
+{
+	(void)state;
+	engine_destroy(&engine);
+	return 0;
+}
+
+static uint64_t allocated(void)
+{
+	uint64_t bytes;
+
+	assert_int_equal(guest_memory_allocated(engine.memory, &bytes), 0);
+	return bytes;
+}
+
+/* Reads events until one of @kind comes, which it returns; others are a failure. */
+static struct uffd_event next_event(enum uffd_event_kind kind)
+{
+	struct pollfd fd = {.fd = uffd_descriptor(engine.uffd), .events = POLLIN};
+	struct uffd_event events[UFFD_EVENTS_MAX];
+	size_t count = 0;
+
+	assert_int_equal(poll(&fd, 1, 10000), 1);
+	assert_int_equal(uffd_read_events(engine.uffd, events, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(events[0].kind, kind);
+	return events[0];
+}
+
+static void *discard_first_page(void *unused)
+{
+	guest_memory_discard(engine.memory, 0, GUEST_PAGE_SIZE);
+	return unused;
+}
+
+/* ---- touches during a write ---- */
+
+static void write_to_page_1(void)
+{
+	during_put = NULL;
+	page_of(&engine, 1)[0] ^= 0xff;
+}
+
+static void a_touch_during_writing_cancels_the_write(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	uint8_t changed = page_of(&engine, 1)[0] ^ 0xff;
+	during_put = write_to_page_1;
+
+	engine_swap_out(&engine);
+
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	assert_int_equal(pager_page_state(engine.pager, 1), PAGE_RESIDENT);
+	assert_int_equal(pager_page_state(engine.pager, 2), PAGE_SWAPPED);
+	assert_int_equal(counters_of(&engine).cancelled, 1);
+	assert_int_equal(page_of(&engine, 1)[0], changed);
+	page_of(&engine, 1)[0] ^= 0xff;
+	for (size_t i = 0; i < 4; i++)
+		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
+	/* The cancelled page's slot is free again. */
+	assert_int_equal(store_live_bytes(engine.store), 3 * GUEST_PAGE_SIZE);
+}
+
+static void discard_page_1(void)
+{
+	during_put = NULL;
+	guest_memory_discard(engine.memory, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
+}
+
+static void a_discard_during_writing_cancels_the_write(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	during_put = discard_page_1;
+
+	engine_swap_out(&engine);
+
+	await(pager_page_state(engine.pager, 1) == PAGE_EMPTY);
+	assert_int_equal(store_live_bytes(engine.store), 3 * GUEST_PAGE_SIZE);
+	assert_int_equal(page_of(&engine, 1)[0], 0);
+	assert_true(page_holds(page_of(&engine, 2), 2));
+}
+
+static void a_full_store_leaves_the_page_staged(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	engine_stage(&engine);
+	put_error = ENOSPC;
+
+	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -ENOSPC);
+
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
+		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
+	}
+}
+
+static void a_write_error_can_be_tried_again(void **state)
+{
+	(void)state;
+	fill_page(page_of(&engine, 0), 0);
+	engine_stage(&engine);
+	put_error = EIO;
+	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -EIO);
+	put_error = 0;
+
+	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), 0);
+
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	assert_true(page_holds(page_of(&engine, 0), 0));
+}
+
+/* ---- reads that fail ---- */
+
+static void a_store_read_that_fails_once_is_retried(void **state)
+{
+	(void)state;
+	fill_page(page_of(&engine, 0), 0);
+	engine_swap_out(&engine);
+	failing_gets = PAGER_STORE_READ_TRIES - 1;
+
+	assert_true(page_holds(page_of(&engine, 0), 0));
+	assert_int_equal(engine.troubles, 0);
+}
+
+static void a_store_that_cannot_be_read_holds_the_toucher_and_tells_once(void **state)
+{
+	(void)state;
+	struct toucher toucher;
+	fill_page(page_of(&engine, 0), 77);
+	uint8_t value = page_of(&engine, 0)[5];
+	engine_swap_out(&engine);
+	failing_gets = 1000000;
+
+	toucher_start(&toucher, page_of(&engine, 0) + 5);
+	await(engine.troubles == 1);
+	usleep(300000);
+
+	/* No zeros are invented: the toucher sleeps until the store can be read. */
+	assert_false(toucher.done);
+	assert_int_equal(engine.troubles, 1);
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	failing_gets = 0;
+	toucher_join(&toucher);
+	assert_int_equal(toucher.value, value);
+}
+
+static void a_swap_in_that_cannot_read_loses_nothing(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	engine_swap_out(&engine);
+	failing_gets = PAGER_STORE_READ_TRIES;
+
+	assert_int_equal(run_bulk(&engine, pager_swap_in, NULL), -EIO);
+
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	for (size_t i = 0; i < 4; i++)
+		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
+}
+
+static void a_stored_copy_that_cannot_be_compared_is_written_anew(void **state)
+{
+	(void)state;
+	fill_page(page_of(&engine, 0), 9);
+	engine_swap_out(&engine);
+	assert_true(page_holds(page_of(&engine, 0), 9));
+	engine_stage(&engine);
+	failing_gets = PAGER_STORE_READ_TRIES;
+
+	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), 0);
+
+	assert_int_equal(counters_of(&engine).stored, 2);
+	assert_int_equal(store_live_bytes(engine.store), GUEST_PAGE_SIZE);
+	assert_true(page_holds(page_of(&engine, 0), 9));
+}
+
+/* ---- the order of events ---- */
+
+static void two_faults_for_one_page_are_both_answered(void **state)
+{
+	(void)state;
+	struct toucher first, second;
+
+	toucher_start(&first, page_of(&engine, 0));
+	struct uffd_event one = next_event(UFFD_FAULT_MISSING);
+	toucher_start(&second, page_of(&engine, 0) + 100);
+	struct uffd_event two = next_event(UFFD_FAULT_MISSING);
+	assert_int_equal(pager_fault(engine.pager, one.start), 0);
+	assert_int_equal(pager_fault(engine.pager, two.start), 0);
+
+	toucher_join(&first);
+	toucher_join(&second);
+	assert_int_equal(counters_of(&engine).zeroed, 1);
+	assert_int_equal(counters_of(&engine).redundant, 1);
+}
+
+static void a_fault_waits_while_a_remove_is_unread(void **state)
+{
+	(void)state;
+	struct toucher toucher;
+	pthread_t discarder;
+	fill_page(guest_memory_pager_view(engine.memory), 5);
+	toucher_start(&toucher, page_of(&engine, 0));
+	struct uffd_event fault = next_event(UFFD_FAULT_MINOR);
+	pthread_create(&discarder, NULL, discard_first_page, NULL);
+	struct pollfd fd = {.fd = uffd_descriptor(engine.uffd), .events = POLLIN};
+	assert_int_equal(poll(&fd, 1, 10000), 1);
+
+	/* The kernel refuses to map anything as long as the event waits. */
+	assert_int_equal(pager_fault(engine.pager, fault.start), -EAGAIN);
+	assert_int_equal(counters_of(&engine).retried, 1);
+
+	struct uffd_event removed = next_event(UFFD_REMOVED);
+	assert_int_equal(pager_remove(engine.pager, removed.start, removed.end), 0);
+	pthread_join(discarder, NULL);
+	assert_int_equal(pager_fault(engine.pager, fault.start), 0);
+	toucher_join(&toucher);
+	assert_int_equal(toucher.value, 0);
+}
+
+static void a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros(void **state)
+{
+	(void)state;
+	struct toucher toucher;
+	pthread_t discarder;
+	fill_page(guest_memory_pager_view(engine.memory), 5);
+	assert_int_equal(run_bulk(&engine, pager_stage, NULL), 0);
+	pthread_create(&discarder, NULL, discard_first_page, NULL);
+	struct uffd_event removed = next_event(UFFD_REMOVED);
+	pthread_join(discarder, NULL); /* the page is gone, the map says STAGED */
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_STAGED);
+
+	toucher_start(&toucher, page_of(&engine, 0));
+	struct uffd_event fault = next_event(UFFD_FAULT_MISSING);
+	assert_int_equal(pager_fault(engine.pager, fault.start), 0);
+	toucher_join(&toucher);
+	assert_int_equal(toucher.value, 0);
+
+	/* The late REMOVE costs nothing: what is written since stays. */
+	fill_page(page_of(&engine, 0), 6);
+	assert_int_equal(pager_remove(engine.pager, removed.start, removed.end), 0);
+	assert_true(page_holds(page_of(&engine, 0), 6));
+}
+
+static void data_written_after_a_late_remove_survives_a_swap_cycle(void **state)
+{
+	(void)state;
+	const uint64_t start = (uint64_t)page_of(&engine, 0);
+	fill_page(page_of(&engine, 0), 6);
+	/* Applied late: the map says EMPTY, the memfd holds data. */
+	assert_int_equal(pager_remove(engine.pager, start, start + GUEST_PAGE_SIZE), 0);
+
+	engine_swap_out(&engine);
+
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	assert_true(page_holds(page_of(&engine, 0), 6));
+}
+
+static void *discard_all(void *unused)
+{
+	guest_memory_discard_all(engine.memory);
+	return unused;
+}
+
+static void *zap_all(void *unused)
+{
+	run_bulk(&engine, pager_zap, NULL);
+	return unused;
+}
+
+static void a_discard_of_exactly_the_zapped_range_counts_once(void **state)
+{
+	(void)state;
+	pthread_t zapper, discarder;
+	fill_page(page_of(&engine, 0), 1);
+	engine_swap_out(&engine);
+	fill_page(page_of(&engine, 1), 2);
+
+	pthread_create(&zapper, NULL, zap_all, NULL);
+	pthread_create(&discarder, NULL, discard_all, NULL);
+	pthread_join(zapper, NULL);
+	pthread_join(discarder, NULL);
+
+	await(pager_page_state(engine.pager, 0) == PAGE_EMPTY);
+	await(pager_page_state(engine.pager, 1) == PAGE_EMPTY);
+	assert_int_equal(page_of(&engine, 0)[0] | page_of(&engine, 1)[0], 0);
+	assert_int_equal(store_live_bytes(engine.store), 0);
+}
+
+static void a_zap_alone_discards_nothing(void **state)
+{
+	(void)state;
+	fill_page(page_of(&engine, 0), 1);
+	engine_swap_out(&engine);
+	fill_page(page_of(&engine, 1), 2);
+	uint64_t before = allocated();
+
+	assert_int_equal(run_bulk(&engine, pager_zap, NULL), 0);
+
+	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
+	assert_int_equal(allocated(), before);
+	assert_true(page_holds(page_of(&engine, 0), 1));
+	assert_true(page_holds(page_of(&engine, 1), 2));
+	assert_int_equal(counters_of(&engine).removed, 0);
+}
+
+#define live(test)   cmocka_unit_test_setup_teardown(test, create_with_monitor, destroy)
+#define manual(test) cmocka_unit_test_setup_teardown(test, create_without_monitor, destroy)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		live(a_touch_during_writing_cancels_the_write),
+		live(a_discard_during_writing_cancels_the_write),
+		live(a_full_store_leaves_the_page_staged),
+		live(a_write_error_can_be_tried_again),
+		live(a_store_read_that_fails_once_is_retried),
+		live(a_store_that_cannot_be_read_holds_the_toucher_and_tells_once),
+		live(a_swap_in_that_cannot_read_loses_nothing),
+		live(a_stored_copy_that_cannot_be_compared_is_written_anew),
+		manual(two_faults_for_one_page_are_both_answered),
+		manual(a_fault_waits_while_a_remove_is_unread),
+		manual(a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros),
+		live(data_written_after_a_late_remove_survives_a_swap_cycle),
+		live(a_discard_of_exactly_the_zapped_range_counts_once),
+		live(a_zap_alone_discards_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
