@@ -89,7 +89,7 @@ static void uring_kick(struct block_io *io)
 		const struct timespec pause = {.tv_nsec = (long)NS_PER_MS};
 		int result = io_uring_submit(&uring->ring);
 
-		if (result >= 0)
+		if (result > 0)
 			continue;
 		/* The host is short of memory for the moment. The requests stay in the ring. */
 		if (log_ratelimit_pass(&limit))
