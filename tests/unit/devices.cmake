@@ -3,4 +3,6 @@ add_library(ebb_virtio_driver STATIC virtio_driver.c)
 target_link_libraries(ebb_virtio_driver PUBLIC ebb_devices ${CMOCKA_LIBRARY})
 
 ebb_c_test(bus unit ebb_devices)
+ebb_c_test(virtqueue unit ebb_virtio_driver)
+ebb_c_test(virtqueue_events unit ebb_virtio_driver)
 ebb_c_test(virtio_rng unit ebb_virtio_driver)
