@@ -1,5 +1,9 @@
 # Disks, virtio-blk and virtio-balloon.
+add_library(ebb_virtio_blk_fixture STATIC virtio_blk_fixture.c)
+target_link_libraries(ebb_virtio_blk_fixture PUBLIC ebb_virtio_driver)
+
 ebb_c_test(block unit ebb_devices)
 ebb_c_test(block_io unit ebb_devices)
-ebb_c_test(virtio_blk unit ebb_virtio_driver)
 ebb_c_test(virtio_balloon unit ebb_virtio_driver)
+ebb_c_test(virtio_blk unit ebb_virtio_blk_fixture)
+ebb_c_test(virtio_blk_flow unit ebb_virtio_blk_fixture)
