@@ -332,16 +332,13 @@ static enum block_io_kind uring = BLOCK_IO_URING;
 static enum block_io_kind pool = BLOCK_IO_POOL;
 static enum block_io_kind any = BLOCK_IO_AUTO;
 
-#define WITH(name, set, kind)                                                                      \
+#define WITH(test, set, kind)                                                                      \
 	{                                                                                          \
-#name " (" #kind ")", name, set, teardown, &(kind)                                 \
+		.name = #test " (" #kind ", " #set ")", .test_func = test, .setup_func = set,      \
+		.teardown_func = teardown, .initial_state = &(kind)                                \
 	}
-#define BOTH(name) WITH(name, setup, uring), WITH(name, setup, pool)
-#define BOTH_TMPFS(name)                                                                           \
-	{#name " (uring, tmpfs)", name, setup_tmpfs, teardown, &uring},                            \
-	{                                                                                          \
-#name " (pool, tmpfs)", name, setup_tmpfs, teardown, &pool                         \
-	}
+#define BOTH(test)       WITH(test, setup, uring), WITH(test, setup, pool)
+#define BOTH_TMPFS(test) WITH(test, setup_tmpfs, uring), WITH(test, setup_tmpfs, pool)
 
 int main(void)
 {
