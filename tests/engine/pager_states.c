@@ -359,6 +359,8 @@ static void state_counts_sum_up_to_all_pages(void **state)
 	engine_swap_out(engine);
 	page_of(engine, 0)[0] = 1;
 	fill_page(page_of(engine, 20), 20);
+	/* Looking at a page takes its lock: the monitor is done with it then. */
+	assert_int_equal(pager_page_state(engine->pager, 20), PAGE_RESIDENT);
 
 	pager_get_counts(engine->pager, counts);
 

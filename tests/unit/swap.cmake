@@ -1,0 +1,2 @@
+ebb_c_test(page_map unit ebb_swap)
+ebb_c_test(store unit ebb_swap)
