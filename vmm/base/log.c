@@ -13,7 +13,8 @@ void log_set_level(enum log_level level)
 	atomic_store(&threshold, level);
 }
 
-static void log_line(enum log_level level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
+							   va_list args)
 {
 	static const char *const prefix[] = {
 		"ebb: error: ", "ebb: warning: ", "ebb: ", "ebb: debug: "};
