@@ -155,7 +155,7 @@ static void render_swap_status(FILE *out, const json_t *result)
 	render_row(out, "state", get_text(result, "state"));
 	if (!json_is_true(json_object_get(result, "available")))
 		render_row(out, "swap directory", "none (start with --swap-dir DIR)");
-	fprintf(out, "\n  %-20s %12s  %10s\n", "pages", "", "");
+	fputs("\n  pages\n", out);
 	render_pages(out, "  total", result, "pages_total");
 	render_pages(out, "  empty", result, "pages_empty");
 	render_pages(out, "  resident", result, "pages_resident");

@@ -1,0 +1,167 @@
+#include "fake_machine.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct fake_machine fake;
+
+void fake_machine_init(void)
+{
+	fake.state = MACHINE_RUNNING;
+	fake.resets = 0;
+	fake.balloon_target = 0;
+	fake.swap_state = SWAP_DISABLED;
+	fake.operation = SWAP_OP_NONE;
+	fake.starts = 0;
+	fake.refusal = 0;
+	fake.result = 0;
+	fake.cancelled = false;
+	fake.last = SWAP_OP_NONE;
+}
+
+void fake_machine_finish(int result)
+{
+	fake.result = result;
+	fake.last = fake.operation;
+	fake.operation = SWAP_OP_NONE;
+}
+
+const char *machine_state_name(enum machine_state state)
+{
+	static const char *const names[] = {"created", "running", "paused", "stopped"};
+
+	return names[state];
+}
+
+static int change_state(enum machine_state from, enum machine_state to, struct error *err)
+{
+	if (fake.state != (int)from)
+		return error_say(err, EINVAL, "the machine is %s",
+				 machine_state_name((enum machine_state)(int)fake.state));
+	fake.state = to;
+	return 0;
+}
+
+int machine_pause(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	return change_state(MACHINE_RUNNING, MACHINE_PAUSED, err);
+}
+
+int machine_resume(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	return change_state(MACHINE_PAUSED, MACHINE_RUNNING, err);
+}
+
+int machine_powerdown(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	return change_state(MACHINE_RUNNING, MACHINE_RUNNING, err);
+}
+
+int machine_reset(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	(void)err;
+	fake.resets++;
+	return 0;
+}
+
+int machine_set_balloon(struct machine *machine, uint64_t guest_bytes, struct error *err)
+{
+	(void)machine;
+	if (guest_bytes > 64u << 20)
+		return error_say(err, ERANGE, "the guest has 64 MiB");
+	fake.balloon_target = (64u << 20) - guest_bytes;
+	return 0;
+}
+
+void machine_get_status(struct machine *machine, struct machine_status *status)
+{
+	(void)machine;
+	*status = (struct machine_status){
+		.state = (enum machine_state)(int)fake.state,
+		.vcpus = 2,
+		.memory_bytes = 64u << 20,
+		.memory_allocated_bytes = 12288,
+		.uptime_ns = 1,
+		.resets = (uint64_t)fake.resets,
+		.balloon = {.present = true, .target_bytes = fake.balloon_target},
+	};
+}
+
+struct swap *machine_swap(struct machine *machine)
+{
+	return (struct swap *)machine;
+}
+
+const char *swap_state_name(enum swap_state state)
+{
+	static const char *const names[] = {"disabled", "staged", "out", "resident"};
+
+	return names[state];
+}
+
+const char *swap_operation_name(enum swap_operation operation)
+{
+	static const char *const names[] = {"none", "enable", "trim", "out", "in", "disable"};
+
+	return names[operation];
+}
+
+int swap_start(struct swap *swap, enum swap_operation operation, struct error *err)
+{
+	(void)swap;
+	if (fake.refusal)
+		return error_say(err, -fake.refusal, "swap is disabled, so there is nothing to %s",
+				 swap_operation_name(operation));
+	fake.cancelled = false;
+	fake.operation = operation;
+	fake.starts++;
+	return 0;
+}
+
+int swap_cancel(struct swap *swap, struct error *err)
+{
+	(void)swap;
+	if (fake.operation == SWAP_OP_NONE)
+		return error_say(err, EINVAL, "no swap operation is running");
+	fake.cancelled = true;
+	return 0;
+}
+
+static struct swap_operation_report report_of(int operation, bool running)
+{
+	struct swap_operation_report report = {
+		.operation = (enum swap_operation)operation,
+		.running = running,
+		.cancelled = !running && fake.cancelled,
+		.result = running ? 0 : fake.result,
+		.pages_done = 25,
+		.pages_total = 100,
+		.pages_moved = 20,
+	};
+
+	if (report.result)
+		strcpy(report.error.text, "the store is full");
+	return report;
+}
+
+void swap_get_status(struct swap *swap, struct swap_status *status)
+{
+	int running = fake.operation;
+	int last = fake.last;
+
+	(void)swap;
+	*status = (struct swap_status){
+		.state = (enum swap_state)(int)fake.swap_state,
+		.available = true,
+		.page_size = 4096,
+		.pages_total = 100,
+	};
+	if (last != SWAP_OP_NONE)
+		status->last[last] = report_of(last, false);
+	status->current =
+		running != SWAP_OP_NONE ? report_of(running, true) : report_of(last, false);
+}

@@ -1,0 +1,160 @@
+/* The table of commands and what each answers. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fake_machine.h"
+#include "vmm/commands.h"
+
+static const struct control_host host = {.name = "web"};
+static struct error error;
+
+static int setup(void **state)
+{
+	(void)state;
+	fake_machine_init();
+	memset(&error, 0, sizeof(error));
+	return 0;
+}
+
+/* Runs @name with @argument (may be NULL); its -errno, or 0 with *result. */
+static int run(const char *name, const char *argument, json_t **result)
+{
+	struct control_request request = {.command = name};
+	const struct command *command = commands_find(name);
+
+	if (argument)
+		request.arguments[request.argument_count++] = argument;
+	assert_non_null(command);
+	return command->run(&host, &request, result, &error);
+}
+
+static void every_command_has_a_handler_and_help(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < command_count; i++) {
+		assert_true((commands[i].run != NULL) ^ (commands[i].operation != SWAP_OP_NONE));
+		assert_true(commands[i].help[0]);
+		assert_ptr_equal(commands_find(commands[i].name), &commands[i]);
+	}
+}
+
+static void words_are_matched_to_commands(void **state)
+{
+	const char *const out[] = {"swap", "out"};
+	const char *const joined[] = {"swap out"};
+	const char *const balloon[] = {"balloon", "64M"};
+	const char *const half[] = {"swap"};
+	const char *const wrong[] = {"swapout"};
+	const char *const longer[] = {"status", "swap"};
+	size_t used;
+
+	(void)state;
+	assert_string_equal(commands_match(out, 2, &used)->name, "swap out");
+	assert_int_equal(used, 2);
+	assert_string_equal(commands_match(joined, 1, &used)->name, "swap out");
+	assert_int_equal(used, 1);
+	assert_string_equal(commands_match(balloon, 2, &used)->name, "balloon");
+	assert_int_equal(used, 1);
+	assert_null(commands_match(half, 1, &used));
+	assert_null(commands_match(wrong, 1, &used));
+	assert_string_equal(commands_match(longer, 2, &used)->name, "status");
+	assert_int_equal(used, 1);
+}
+
+static void status_names_the_machine(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("status", NULL, &result), 0);
+	assert_string_equal(json_string_value(json_object_get(result, "name")), "web");
+	assert_string_equal(json_string_value(json_object_get(result, "state")), "running");
+	assert_int_equal(json_integer_value(json_object_get(result, "memory_bytes")), 64 << 20);
+	assert_true(json_is_null(json_object_get(json_object_get(result, "swap"), "operation")));
+	json_decref(result);
+}
+
+static void swap_status_tells_what_runs(void **state)
+{
+	json_t *result;
+	json_t *operation;
+
+	(void)state;
+	fake.operation = SWAP_OP_OUT;
+	assert_int_equal(run("swap status", NULL, &result), 0);
+	operation = json_object_get(result, "operation");
+	assert_string_equal(json_string_value(json_object_get(operation, "operation")), "out");
+	assert_int_equal(json_integer_value(json_object_get(operation, "pages_done")), 25);
+	assert_int_equal(json_object_size(json_object_get(result, "last")), 5);
+	json_decref(result);
+}
+
+static void balloon_takes_a_size(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("balloon", "16M", &result), 0);
+	assert_int_equal(fake.balloon_target, 48 << 20);
+	assert_int_equal(json_integer_value(json_object_get(result, "guest_bytes")), 16 << 20);
+	json_decref(result);
+	assert_int_equal(run("balloon", NULL, &result), 0);
+	json_decref(result);
+}
+
+static void bad_balloon_sizes_are_refused(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("balloon", "much", &result), -ERANGE);
+	assert_int_equal(run("balloon", "-5", &result), -ERANGE);
+	assert_int_equal(run("balloon", "1T", &result), -ERANGE);
+	assert_int_equal(fake.balloon_target, 0);
+}
+
+static void wrong_state_is_named(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("resume", NULL, &result), -EINVAL);
+	assert_non_null(strstr(error.text, "running"));
+	assert_int_equal(run("pause", NULL, &result), 0);
+	assert_string_equal(json_string_value(json_object_get(result, "state")), "paused");
+	json_decref(result);
+	assert_int_equal(run("pause", NULL, &result), -EINVAL);
+	assert_non_null(strstr(error.text, "paused"));
+}
+
+static void help_lists_every_command(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("help", NULL, &result), 0);
+	assert_int_equal(json_array_size(json_object_get(result, "commands")), command_count);
+	json_decref(result);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(every_command_has_a_handler_and_help, setup),
+		cmocka_unit_test_setup(words_are_matched_to_commands, setup),
+		cmocka_unit_test_setup(status_names_the_machine, setup),
+		cmocka_unit_test_setup(swap_status_tells_what_runs, setup),
+		cmocka_unit_test_setup(balloon_takes_a_size, setup),
+		cmocka_unit_test_setup(bad_balloon_sizes_are_refused, setup),
+		cmocka_unit_test_setup(wrong_state_is_named, setup),
+		cmocka_unit_test_setup(help_lists_every_command, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

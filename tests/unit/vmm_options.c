@@ -1,0 +1,237 @@
+/* `ebb run`'s command line: what is understood, and one line for each mistake. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/checked.h"
+#include "vmm/base/size.h"
+#include "vmm/options.h"
+
+#define ARGS_MAX 48
+
+static struct vm_config config;
+static struct error error;
+static char arguments[ARGS_MAX][160];
+
+/* Parses the words of @line, which are separated by single spaces. */
+static int parse(const char *line)
+{
+	char *argv[ARGS_MAX + 1] = {arguments[0]};
+	int argc = 1;
+
+	strcpy(arguments[0], "run");
+	while (*line) {
+		size_t length = strcspn(line, " ");
+
+		assert_true(argc < ARGS_MAX && length < sizeof(arguments[0]));
+		memcpy(arguments[argc], line, length);
+		arguments[argc][length] = '\0';
+		argv[argc] = arguments[argc];
+		argc++;
+		line += length + (line[length] == ' ');
+	}
+	memset(&error, 0, sizeof(error));
+	return options_parse_run(argc, argv, &config, &error);
+}
+
+/* @line is refused with one line that contains @part. */
+static void assert_refused(const char *line, const char *part)
+{
+	assert_int_equal(parse(line), -EINVAL);
+	if (!strstr(error.text, part))
+		fail_msg("%s: \"%s\" does not say \"%s\"", line, error.text, part);
+	assert_null(strchr(error.text, '\n'));
+}
+
+static void kernel_alone_gives_the_defaults(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel vmlinux"), OPTIONS_OK);
+	assert_string_equal(config.kernel, "vmlinux");
+	assert_int_equal(config.memory_bytes, 512 * MIB);
+	assert_int_equal(config.cpus, 1);
+	assert_int_equal(config.serial, SERIAL_STDIO);
+	assert_int_equal(config.disk_count, 0);
+	assert_null(config.initrd);
+	assert_null(config.cmdline);
+	assert_null(config.control_path);
+	assert_null(config.swap_dir);
+	assert_null(config.dump_dtb);
+	assert_int_equal(strncmp(config.name, "vm-", 3), 0);
+	assert_int_equal(options_check_name(config.name, NULL), 0);
+}
+
+static void every_option_is_understood(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--name a.b-C_9 --kernel k --initrd i --cmdline quiet --memory 64m "
+			       "--cpus 8 --disk d --serial file=/x --control c.sock --swap-dir s "
+			       "--dump-dtb t"),
+			 OPTIONS_OK);
+	assert_string_equal(config.name, "a.b-C_9");
+	assert_string_equal(config.initrd, "i");
+	assert_string_equal(config.cmdline, "quiet");
+	assert_int_equal(config.memory_bytes, 64 * MIB);
+	assert_int_equal(config.cpus, 8);
+	assert_int_equal(config.serial, SERIAL_FILE);
+	assert_string_equal(config.serial_path, "/x");
+	assert_string_equal(config.control_path, "c.sock");
+	assert_string_equal(config.swap_dir, "s");
+	assert_string_equal(config.dump_dtb, "t");
+}
+
+static void disks_have_options_and_ids(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --disk a --disk b,ro --disk c,id=data,ro"), OPTIONS_OK);
+	assert_int_equal(config.disk_count, 3);
+	assert_string_equal(config.disks[0].path, "a");
+	assert_string_equal(config.disks[0].id, "disk0");
+	assert_false(config.disks[0].read_only);
+	assert_true(config.disks[1].read_only);
+	assert_string_equal(config.disks[2].id, "data");
+	assert_true(config.disks[2].read_only);
+}
+
+static void doubled_comma_is_part_of_the_path(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --disk a,,b,,,ro"), OPTIONS_OK);
+	assert_string_equal(config.disks[0].path, "a,b,");
+	assert_true(config.disks[0].read_only);
+}
+
+static void help_is_told_apart(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--help"), OPTIONS_HELP);
+	assert_int_equal(parse("-h"), OPTIONS_HELP);
+}
+
+static void sizes_of_memory_at_the_edges(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --memory 16M"), OPTIONS_OK);
+	assert_int_equal(parse("--kernel k --memory 16781312"), OPTIONS_OK);
+	assert_refused("--kernel k --memory 16773120", "16M at least");
+}
+
+static void bad_memory_is_refused(void **state)
+{
+	static const char *const sizes[][2] = {
+		{"0", "16M at least"},     {"17", "16M at least"},
+		{"17000001", "page size"}, {"1000T", "than this host has"},
+		{"lots", "no size"},       {"-1", "no size"},
+		{"1.5G", "no size"},       {"99999999999999999999999", "than this host has"},
+	};
+	char line[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		snprintf(line, sizeof(line), "--kernel k --memory %s", sizes[i][0]);
+		assert_refused(line, sizes[i][1]);
+	}
+}
+
+static void bad_cpus_are_refused(void **state)
+{
+	static const char *const counts[] = {"0", "10000", "65", "-1", "two", "1K"};
+	char line[64];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		snprintf(line, sizeof(line), "--cpus %s --kernel k", counts[i]);
+		assert_refused(line, "1 to 64");
+	}
+	assert_int_equal(parse("--kernel k --cpus 64"), OPTIONS_OK);
+}
+
+static void bad_names_are_refused(void **state)
+{
+	static const char *const names[] = {"", ".hidden", "a/b", "..", "a b", "\xff", "a\nb"};
+	char name[VM_NAME_MAX + 2];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		assert_int_equal(options_check_name(names[i], &error), -EINVAL);
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(options_check_name(name, &error), -EINVAL);
+	name[VM_NAME_MAX] = '\0';
+	assert_int_equal(options_check_name(name, &error), 0);
+	assert_refused("--kernel k --name a/b", "no name");
+}
+
+static void bad_disks_are_refused(void **state)
+{
+	(void)state;
+	assert_refused("--kernel k --disk ,ro", "path is missing");
+	assert_refused("--kernel k --disk a,rw", "unknown option \"rw\"");
+	assert_refused("--kernel k --disk a,", "unknown option \"\"");
+	assert_refused("--kernel k --disk a,id=", "no id");
+	assert_refused("--kernel k --disk a,id=123456789012345678901", "no id");
+	assert_refused("--kernel k --disk a,id=x --disk b,id=x", "belongs to disk a");
+	assert_refused("--kernel k --disk a,id=disk1 --disk b", "belongs to disk a");
+}
+
+static void too_many_disks_are_refused(void **state)
+{
+	char line[512] = "--kernel k";
+
+	(void)state;
+	for (int i = 0; i < VM_DISKS_MAX; i++)
+		strcat(line, " --disk d");
+	assert_int_equal(parse(line), OPTIONS_OK);
+	strcat(line, " --disk e");
+	assert_refused(line, "at most 14");
+}
+
+static void bad_serial_lines_are_refused(void **state)
+{
+	(void)state;
+	assert_refused("--kernel k --serial com1", "stdio, none, file=PATH or pty");
+	assert_refused("--kernel k --serial file=", "stdio, none, file=PATH or pty");
+	assert_int_equal(parse("--kernel k --serial pty"), OPTIONS_OK);
+	assert_int_equal(config.serial, SERIAL_PTY);
+	assert_int_equal(parse("--kernel k --serial none"), OPTIONS_OK);
+	assert_int_equal(config.serial, SERIAL_NONE);
+}
+
+static void wrong_usage_is_refused(void **state)
+{
+	(void)state;
+	assert_refused("", "--kernel FILE");
+	assert_refused("--memory 64M", "--kernel FILE");
+	assert_refused("--kernel k --frobnicate", "--frobnicate: no such option");
+	assert_refused("--kernel k -z", "-z: no such option");
+	assert_refused("--kernel k --memory", "--memory: an argument is missing");
+	assert_refused("--kernel k stray", "\"stray\"");
+	assert_refused("--kernel  --memory 64M", "--kernel: a path is missing");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(kernel_alone_gives_the_defaults),
+		cmocka_unit_test(every_option_is_understood),
+		cmocka_unit_test(disks_have_options_and_ids),
+		cmocka_unit_test(doubled_comma_is_part_of_the_path),
+		cmocka_unit_test(help_is_told_apart),
+		cmocka_unit_test(sizes_of_memory_at_the_edges),
+		cmocka_unit_test(bad_memory_is_refused),
+		cmocka_unit_test(bad_cpus_are_refused),
+		cmocka_unit_test(bad_names_are_refused),
+		cmocka_unit_test(bad_disks_are_refused),
+		cmocka_unit_test(too_many_disks_are_refused),
+		cmocka_unit_test(bad_serial_lines_are_refused),
+		cmocka_unit_test(wrong_usage_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
