@@ -322,6 +322,7 @@ static int write_pages(struct pager *pager, const struct batch *batch, enum verd
 	if (count == 0)
 		return 0;
 	result = store_put(pager->store, data, count, locations, &done);
+	assert(done <= count);
 	for (size_t i = 0; i < done; i++) {
 		verdicts[index[i]] = LEAVE_STORED;
 		stored[index[i]] = locations[i];
@@ -373,6 +374,7 @@ static size_t set_run_resident(struct pager *pager, const struct batch *batch, s
 {
 	size_t pages = done / GUEST_PAGE_SIZE;
 
+	assert(first + pages <= batch->count);
 	for (size_t i = first; i < first + pages; i++) {
 		struct page_entry entry = page_map_get(pager->map, batch->pages[i]);
 
@@ -427,6 +429,7 @@ static int bring_back(struct pager *pager, const struct batch *batch, uint8_t *d
 		i += run;
 		/* Mapped already, or discarded: the page at @i has its own answer. */
 		if (result == -EEXIST || result == -EFAULT) {
+			assert(i < batch->count);
 			result = pager_resolve_locked(pager, batch->pages[i]);
 			if (!result)
 				i++;
@@ -478,6 +481,7 @@ int pager_swap_in(struct pager *pager, struct pager_cursor *cursor, size_t budge
 		result = bring_back(pager, &batch, pager->bounce, &cursor->moved, &reached);
 		page_map_unlock(pager->map, first);
 		if (result) {
+			assert(reached < batch.count);
 			cursor->page = batch.pages[reached];
 			return result;
 		}
