@@ -196,6 +196,15 @@ void ring_set_available_flags(const struct ring *ring, uint16_t flags)
 	store16(ring, ring->available, flags);
 }
 
+/* Gcc warns that its thread sanitizer knows no fences. */
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+void ring_full_barrier(void)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 void virtio_driver_setup(struct virtio_driver *driver, uint64_t memory_size)
 {
 	assert_true(memory_size > VIRTIO_DRIVER_DATA);

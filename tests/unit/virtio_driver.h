@@ -90,6 +90,9 @@ uint16_t ring_available_event(const struct ring *ring); /* where the device want
 void ring_set_used_event(const struct ring *ring, uint16_t event); /* … the driver an interrupt */
 void ring_set_available_flags(const struct ring *ring, uint16_t flags);
 
+/* What a driver needs between publishing an index and looking at an event index, and vice versa. */
+void ring_full_barrier(void);
+
 /* Guest RAM, asserting success. */
 void ring_write(const struct ring *ring, gpa_t gpa, const void *data, size_t length);
 void ring_read(const struct ring *ring, gpa_t gpa, void *data, size_t length);

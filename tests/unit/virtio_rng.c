@@ -142,7 +142,7 @@ static void serves_many_requests_by_event_index(void **state)
 
 		ring_set_used_event(ring, ring->next_used);
 		ring_add(ring, &buffer, 1);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		ring_full_barrier();
 		if (ring_available_event(ring) == before)
 			virtio_driver_kick(driver, 0);
 		assert_int_equal(virtio_driver_wait_interrupt(driver), VIRTIO_MMIO_INT_VRING);

@@ -355,11 +355,11 @@ static void loses_no_kick_and_no_interrupt(void **state)
 		uint32_t written;
 
 		add(race.fixture);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		ring_full_barrier();
 		if (ring_available_event(ring) == before)
 			atomic_fetch_add(&race.kicks, 1);
 		ring_set_used_event(ring, ring->next_used);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		ring_full_barrier();
 		while (!ring_take_used(ring, &head, &written)) {
 			while (atomic_load(&race.interrupts) == interrupts)
 				sched_yield();
