@@ -195,6 +195,35 @@ static int change_state(struct machine *machine, unsigned from, enum machine_sta
 	return result;
 }
 
+/* 0 unless a thread still sleeps in guest memory that swap could not provide. */
+static int check_memory_is_back(struct machine *machine, const char *verb, struct error *err)
+{
+	int result;
+
+	if (!atomic_load(&machine->stuck))
+		return 0;
+	vcpus_hold(machine->vcpus);
+	if (vcpus_wait_held(machine->vcpus) && machine_io_answers(machine)) {
+		atomic_store(&machine->stuck, false);
+		return 0;
+	}
+	pthread_mutex_lock(&machine->lock);
+	result = error_say(err, EIO, "cannot %s: guest memory is still missing: %s", verb,
+			   machine->reason);
+	pthread_mutex_unlock(&machine->lock);
+	return result;
+}
+
+static int refuse_if_stuck(struct machine *machine, const char *verb, struct error *err)
+{
+	if (!atomic_load(&machine->stuck))
+		return 0;
+	return error_say(err, EIO,
+			 "cannot %s: guest memory could not be provided; mend that and "
+			 "`resume` first",
+			 verb);
+}
+
 /* 0 with *state if there is a guest: running, or paused. */
 static int check_alive(struct machine *machine, enum machine_state *state, const char *verb,
 		       struct error *err)
@@ -246,14 +275,17 @@ static void release_vcpus(struct machine *machine)
 
 int machine_resume(struct machine *machine, struct error *err)
 {
-	int result = change_state(machine, 1u << MACHINE_PAUSED, MACHINE_RUNNING, "resume", err);
+	enum machine_state state;
+	int result = check_alive(machine, &state, "resume", err);
 
-	if (result)
-		return result;
-	/* After swap trouble this is the retry: it tells again if memory is still missing. */
-	atomic_store(&machine->stuck, false);
-	release_vcpus(machine);
-	return 0;
+	if (!result && state == MACHINE_PAUSED)
+		result = check_memory_is_back(machine, "resume", err);
+	if (!result)
+		result =
+			change_state(machine, 1u << MACHINE_PAUSED, MACHINE_RUNNING, "resume", err);
+	if (!result)
+		release_vcpus(machine);
+	return result;
 }
 
 int machine_powerdown(struct machine *machine, struct error *err)
@@ -263,19 +295,6 @@ int machine_powerdown(struct machine *machine, struct error *err)
 
 	if (!result)
 		power_button_press(machine->devices.power);
-	return result;
-}
-
-static int refuse_if_stuck(struct machine *machine, const char *verb, struct error *err)
-{
-	int result;
-
-	if (!atomic_load(&machine->stuck))
-		return 0;
-	pthread_mutex_lock(&machine->lock);
-	result = error_say(err, EIO, "cannot %s: guest memory cannot be provided (%s)", verb,
-			   machine->reason);
-	pthread_mutex_unlock(&machine->lock);
 	return result;
 }
 
@@ -330,9 +349,9 @@ int machine_reset(struct machine *machine, struct error *err)
 	struct error why;
 	int result;
 
-	result = refuse_if_stuck(machine, "reset", err);
+	result = check_alive(machine, &state, "reset", err);
 	if (!result)
-		result = check_alive(machine, &state, "reset", err);
+		result = check_memory_is_back(machine, "reset", err);
 	if (result)
 		return result;
 	if (!vcpus_stop(machine->vcpus))

@@ -1,5 +1,6 @@
 # The machine, `ebb run` and `ebb check`.
 target_sources(ebb_vmm PRIVATE
+	check.c
 	check_host.c
 	check_kvm.c
 	kvm.c
@@ -9,5 +10,6 @@ target_sources(ebb_vmm PRIVATE
 	machine_vm.c
 	probe_guest.c
 	probe_guest_code.S
+	run.c
 	vcpu.c
 	vcpu_exit.c)

@@ -1,6 +1,8 @@
 #include <errno.h>
-#include <stdio.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arch/x86_64/platform_info.h"
 #include "devices/i8042.h"
@@ -172,17 +174,43 @@ static int attach_devices(struct machine_devices *devices)
 	return result;
 }
 
+static void on_ping(void *opaque, uint32_t events)
+{
+	struct machine_devices *devices = opaque;
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(devices->ping_fd, &count);
+	eventfd_write(devices->pong_fd, 1);
+}
+
+static int create_io_loop(struct machine_devices *devices)
+{
+	struct event_source *source;
+	int result = event_loop_create(&devices->io_loop);
+
+	if (result)
+		return result;
+	devices->ping_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	devices->pong_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (devices->ping_fd < 0 || devices->pong_fd < 0)
+		return -errno;
+	return event_loop_add(devices->io_loop, devices->ping_fd, EPOLLIN, on_ping, devices,
+			      &source);
+}
+
 int machine_devices_create(struct machine *machine, const struct vm_config *config,
 			   struct chardev *serial, struct error *err)
 {
 	struct machine_devices *devices = &machine->devices;
 	int result;
 
+	devices->ping_fd = devices->pong_fd = -1;
 	result = bus_create(&devices->pio);
 	if (!result)
 		result = bus_create(&devices->mmio);
 	if (!result)
-		result = event_loop_create(&devices->io_loop);
+		result = create_io_loop(devices);
 	if (result)
 		return error_errno(err, -result, "create the machine's buses");
 	result = create_platform_devices(machine, serial, err);
@@ -197,6 +225,12 @@ int machine_devices_create(struct machine *machine, const struct vm_config *conf
 	return 0;
 }
 
+static void close_if_open(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 void machine_devices_destroy(struct machine *machine)
 {
 	struct machine_devices *devices = &machine->devices;
@@ -209,7 +243,11 @@ void machine_devices_destroy(struct machine *machine)
 	rtc_destroy(devices->rtc);
 	i8042_destroy(devices->i8042);
 	serial_destroy(devices->serial);
-	event_loop_destroy(devices->io_loop);
+	if (devices->io_loop) {
+		event_loop_destroy(devices->io_loop);
+		close_if_open(devices->ping_fd);
+		close_if_open(devices->pong_fd);
+	}
 	bus_destroy(devices->mmio);
 	bus_destroy(devices->pio);
 }
@@ -289,6 +327,17 @@ int machine_io_start(struct machine *machine, struct error *err)
 		return error_errno(err, -result, "start the I/O thread (limits: `ulimit -u`)");
 	devices->io_running = true;
 	return 0;
+}
+
+bool machine_io_answers(struct machine *machine)
+{
+	struct machine_devices *devices = &machine->devices;
+	struct pollfd pong = {.fd = devices->pong_fd, .events = POLLIN};
+	eventfd_t count;
+
+	eventfd_read(devices->pong_fd, &count); /* an answer that came too late */
+	eventfd_write(devices->ping_fd, 1);
+	return poll(&pong, 1, 1000) == 1;
 }
 
 static bool join_unless_stuck(struct machine *machine)

@@ -54,6 +54,8 @@ struct machine_devices {
 	struct event_loop *io_loop;
 	pthread_t io_thread;
 	bool io_running; /* main thread only */
+	int ping_fd;     /* main asks whether the I/O thread lives… */
+	int pong_fd;     /* …and it answers */
 };
 
 struct machine {
@@ -100,6 +102,8 @@ void machine_devices_reset(struct machine *machine);
 int machine_devices_wire(struct machine *machine, struct error *err);
 uint32_t machine_devices_slots(const struct machine *machine);
 int machine_io_start(struct machine *machine, struct error *err);
+/* False: it does not answer within a second. */
+bool machine_io_answers(struct machine *machine);
 /* False: the I/O thread does not end, because it sleeps in guest memory for ever. */
 bool machine_io_stop(struct machine *machine);
 

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/thread.h"
 #include "vmm/vcpu_exit.h"
 
@@ -64,13 +66,17 @@ int vcpus_create(struct kvm *kvm, unsigned count, const struct vcpu_env *env, st
 		 struct error *err)
 {
 	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + count * sizeof(vcpus->vcpus[0]));
+	pthread_condattr_t monotonic;
 
 	if (!vcpus)
 		return error_errno(err, ENOMEM, "create vCPUs");
 	vcpus->kvm = kvm;
 	vcpus->env = env;
 	pthread_mutex_init(&vcpus->lock, NULL);
-	pthread_cond_init(&vcpus->changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&vcpus->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	for (unsigned i = 0; i < count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpus[i];
 		int result = kvm_create_vcpu(kvm, i, &vcpu->fd, &vcpu->run, err);
@@ -247,16 +253,41 @@ void vcpus_hold(struct vcpus *vcpus)
 	set_wish(vcpus, VCPUS_HOLD);
 }
 
-bool vcpus_wait_held(struct vcpus *vcpus)
+static struct timespec patience_end(void)
 {
+	uint64_t end = clock_monotonic_ns() + VCPUS_PATIENCE_NS;
+
+	return (struct timespec){
+		.tv_sec = (time_t)(end / NS_PER_SEC),
+		.tv_nsec = (long)(end % NS_PER_SEC),
+	};
+}
+
+/* Sleeps until *@count is 0; if the vCPUs are abandoned, for a last moment only. */
+static bool wait_for_none(struct vcpus *vcpus, const unsigned *count)
+{
+	struct timespec end = {0};
+	int result = 0;
 	bool held;
 
 	pthread_mutex_lock(&vcpus->lock);
-	while (vcpus->running && !vcpus->abandoned)
-		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
-	held = !vcpus->running;
+	while (*count && result != ETIMEDOUT) {
+		if (!vcpus->abandoned) {
+			pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+			continue;
+		}
+		if (!end.tv_sec)
+			end = patience_end();
+		result = pthread_cond_timedwait(&vcpus->changed, &vcpus->lock, &end);
+	}
+	held = !*count;
 	pthread_mutex_unlock(&vcpus->lock);
 	return held;
+}
+
+bool vcpus_wait_held(struct vcpus *vcpus)
+{
+	return wait_for_none(vcpus, &vcpus->running);
 }
 
 void vcpus_abandon(struct vcpus *vcpus)
@@ -269,15 +300,8 @@ void vcpus_abandon(struct vcpus *vcpus)
 
 bool vcpus_stop(struct vcpus *vcpus)
 {
-	bool ended;
-
 	set_wish(vcpus, VCPUS_QUIT);
-	pthread_mutex_lock(&vcpus->lock);
-	while (vcpus->alive && !vcpus->abandoned)
-		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
-	ended = !vcpus->alive;
-	pthread_mutex_unlock(&vcpus->lock);
-	return ended;
+	return wait_for_none(vcpus, &vcpus->alive);
 }
 
 void vcpus_destroy(struct vcpus *vcpus)

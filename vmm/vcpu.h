@@ -12,8 +12,8 @@
  * makes it return at once, one that comes during KVM_RUN interrupts it, and none is lost.
  *
  * A vCPU may sleep in KVM_RUN until the fault monitor has brought a page, and some kernels do not
- * let a signal end that. Whoever waits for vCPUs therefore stops waiting when vcpus_abandon() says
- * that no page will come any more.
+ * let a signal end that. After vcpus_abandon() has said that pages may not come any more, whoever
+ * waits for vCPUs waits for VCPUS_PATIENCE_NS at most.
  *
  * The object owns the vCPUs' descriptors, kvm_run areas and threads; a lock of its own guards the
  * wish. Nothing touches guest RAM with that lock held.
@@ -27,6 +27,8 @@
 #include "memory/guest_memory.h"
 #include "vmm/base/error.h"
 #include "vmm/kvm.h"
+
+#define VCPUS_PATIENCE_NS 1000000000ull
 
 struct vcpus;
 
@@ -70,10 +72,10 @@ void vcpus_release(struct vcpus *vcpus);
 /* Stops them at the next instruction boundary. Does not wait: any thread, a vCPU's own included. */
 void vcpus_hold(struct vcpus *vcpus);
 
-/* After vcpus_hold(): sleeps until no vCPU runs. False if they were abandoned meanwhile. */
+/* After vcpus_hold(): sleeps until no vCPU runs. False: abandoned, and one still sleeps. */
 bool vcpus_wait_held(struct vcpus *vcpus);
 
-/* Guest memory cannot be provided: end all waiting, now and later, until the next release. */
+/* Guest memory cannot be provided: bounds all waiting, until the next release. Any thread. */
 void vcpus_abandon(struct vcpus *vcpus);
 
 #endif

@@ -1,0 +1,280 @@
+#include "vmm/run.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/base/log.h"
+#include "vmm/chardev.h"
+#include "vmm/console_spawn.h"
+#include "vmm/control_server.h"
+#include "vmm/control_socket.h"
+#include "vmm/help.h"
+#include "vmm/machine.h"
+#include "vmm/options.h"
+#include "vmm/terminal.h"
+
+/* The program while a VM runs. Main thread only. */
+struct run {
+	struct vm_config config;
+	struct control_socket *socket;
+	struct event_loop *loop;
+	struct chardev *chardev;
+	struct machine *machine;
+	struct control_server *control;
+	struct console_spawn *console;
+	int signal_fd;
+	bool asked_to_end; /* a first SIGTERM came */
+	int status;        /* of the exit */
+};
+
+static void end(struct run *run, int status)
+{
+	run->status = status;
+	event_loop_stop(run->loop);
+}
+
+static void on_quit(void *opaque)
+{
+	end(opaque, 0);
+}
+
+/* The guest may not listen, or may be paused: whoever wants it gone now signals again. */
+static void on_end_signal(struct run *run)
+{
+	struct error err;
+
+	if (run->asked_to_end) {
+		log_info("second signal: ending without the guest's consent");
+		end(run, 0);
+		return;
+	}
+	run->asked_to_end = true;
+	if (machine_powerdown(run->machine, &err))
+		log_warning("%s; signal again to end it", err.text);
+	else
+		log_info("asking the guest to power down; signal again to end it at once");
+}
+
+static void on_signal(void *opaque, uint32_t events)
+{
+	struct run *run = opaque;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(run->signal_fd, &info, sizeof(info)) == sizeof(info))
+		on_end_signal(run);
+}
+
+static void reset_guest(struct run *run)
+{
+	struct error err;
+
+	if (!machine_reset(run->machine, &err))
+		return;
+	log_error("%s", err.text);
+	end(run, 1);
+}
+
+static void on_machine_event(void *opaque, uint32_t events)
+{
+	struct run *run = opaque;
+
+	(void)events;
+	switch (machine_next_event(run->machine)) {
+	case MACHINE_EVENT_NONE:
+		break;
+	case MACHINE_EVENT_POWEROFF:
+		end(run, 0);
+		break;
+	case MACHINE_EVENT_RESET:
+		reset_guest(run);
+		break;
+	case MACHINE_EVENT_CRASH:
+		log_error("the guest crashed: %s", machine_crash_reason(run->machine));
+		end(run, 1);
+		break;
+	case MACHINE_EVENT_SWAP_DONE:
+		control_server_swap_done(run->control);
+		break;
+	case MACHINE_EVENT_SWAP_FATAL:
+		machine_swap_failed(run->machine);
+		break;
+	}
+}
+
+static void on_console_done(void *opaque)
+{
+	struct run *run = opaque;
+
+	console_spawn_destroy(run->console);
+	run->console = NULL;
+}
+
+static void on_escape(void *opaque)
+{
+	struct run *run = opaque;
+	struct error err;
+
+	if (run->console)
+		return;
+	if (console_spawn_start(run->loop, run->chardev, run->config.name,
+				control_socket_path(run->socket), on_console_done, run,
+				&run->console, &err))
+		log_error("%s", err.text);
+}
+
+/* Before the first thread: they all inherit the mask. */
+static int take_signals(struct run *run, struct error *err)
+{
+	sigset_t signals;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	run->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (run->signal_fd < 0)
+		return error_errno(err, errno, "signalfd");
+	return 0;
+}
+
+static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
+{
+	int result;
+
+	result = take_signals(run, err);
+	if (result)
+		return result;
+	result =
+		control_socket_claim(run->config.name, run->config.control_path, &run->socket, err);
+	if (result)
+		return result;
+	result = event_loop_create(&run->loop);
+	if (result)
+		return error_errno(err, -result, "create the event loop");
+	result = chardev_create(&run->config, run->loop, &run->chardev, err);
+	if (result)
+		return result;
+	result = machine_create(&run->config, run->chardev, &run->machine, err);
+	if (result)
+		return result;
+	machine_set_process_start(run->machine, start_ns);
+	return 0;
+}
+
+static int listen_to_all(struct run *run, struct error *err)
+{
+	const struct control_host host = {
+		.machine = run->machine,
+		.name = run->config.name,
+		.quit = on_quit,
+		.opaque = run,
+	};
+	struct event_source *source;
+	int result;
+
+	result = control_server_create(run->loop, run->socket, &host, &run->control, err);
+	if (result)
+		return result;
+	result = event_loop_add(run->loop, run->signal_fd, EPOLLIN, on_signal, run, &source);
+	if (!result)
+		result = event_loop_add(run->loop, machine_event_fd(run->machine), EPOLLIN,
+					on_machine_event, run, &source);
+	if (result)
+		return error_errno(err, -result, "watch the machine");
+	chardev_set_escape(run->chardev, on_escape, run);
+	return 0;
+}
+
+static int serve(struct run *run, struct error *err)
+{
+	int result;
+
+	result = listen_to_all(run, err);
+	if (!result)
+		result = machine_start(run->machine, err);
+	if (result)
+		return result;
+	result = event_loop_run(run->loop);
+	if (result)
+		return error_errno(err, -result, "event loop");
+	return 0;
+}
+
+/*
+ * A thread sleeps in guest memory that will never come, so that nothing which it may use can be
+ * freed, and nobody can wait for it. What outlives the process is put in order; the kernel does the
+ * rest.
+ */
+static _Noreturn void leave_stuck(struct run *run, int status)
+{
+	chardev_flush(run->chardev);
+	terminal_restore();
+	control_socket_release(run->socket);
+	log_warning("guest memory could not be provided: the guest was ended as it stood");
+	_exit(status ? status : 1);
+}
+
+/* Tolerates whatever is not there. */
+static void tear_down(struct run *run, int status)
+{
+	control_server_destroy(run->control);
+	console_spawn_destroy(run->console);
+	if (run->machine) {
+		if (!machine_stop(run->machine))
+			leave_stuck(run, status);
+		chardev_flush(run->chardev); /* while the serial port can still add to it */
+		machine_destroy(run->machine);
+	}
+	chardev_destroy(run->chardev);
+	event_loop_destroy(run->loop);
+	control_socket_release(run->socket);
+	if (run->signal_fd >= 0)
+		close(run->signal_fd);
+}
+
+static int run_machine(struct run *run, uint64_t start_ns)
+{
+	struct error err;
+	int result;
+
+	result = create_machine(run, start_ns, &err);
+	if (!result && run->config.dump_dtb)
+		result = machine_dump_dtb(run->machine, run->config.dump_dtb, &err);
+	else if (!result)
+		result = serve(run, &err);
+	if (result)
+		run->status = 1;
+	tear_down(run, run->status);
+	if (result)
+		log_error("%s", err.text); /* the terminal is in its normal modes again */
+	return run->status;
+}
+
+int run_main(int argc, char **argv)
+{
+	uint64_t start_ns = clock_monotonic_ns();
+	struct run run = {.signal_fd = -1};
+	struct error err;
+
+	/* Threads share one heap: they allocate little, and each heap of its own costs RSS. */
+	mallopt(M_ARENA_MAX, 1);
+	switch (options_parse_run(argc, argv, &run.config, &err)) {
+	case OPTIONS_OK:
+		return run_machine(&run, start_ns);
+	case OPTIONS_HELP:
+		help_print(stdout, "run");
+		return 0;
+	default:
+		log_error("%s", err.text);
+		return 2;
+	}
+}
