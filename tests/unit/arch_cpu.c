@@ -11,11 +11,7 @@
 #define VENDOR_INTEL 0x756e6547
 #define VENDOR_AMD   0x68747541
 
-static struct {
-	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 entries[16];
-} supported;
-
+static struct kvm_cpuid2 *supported;
 static struct kvm_cpuid2 *guest;
 
 /* What a host of @vendor might report. */
@@ -39,9 +35,11 @@ static void host_is(uint32_t vendor, uint32_t max_leaf)
 		{.function = 0x8000001e, .eax = 77, .ebx = 77, .ecx = 77},
 	};
 
-	memset(&supported, 0, sizeof(supported));
-	supported.head.nent = sizeof(entries) / sizeof(entries[0]);
-	memcpy(supported.entries, entries, sizeof(entries));
+	free(supported);
+	supported = calloc(1, sizeof(*supported) + sizeof(entries));
+	assert_non_null(supported);
+	supported->nent = sizeof(entries) / sizeof(entries[0]);
+	memcpy(supported->entries, entries, sizeof(entries));
 }
 
 static int setup(void **state)
@@ -56,13 +54,15 @@ static int teardown(void **state)
 {
 	(void)state;
 	free(guest);
+	free(supported);
+	supported = NULL;
 	return 0;
 }
 
 static void make_guest(unsigned index, unsigned count, bool tsc_deadline)
 {
 	free(guest);
-	assert_int_equal(cpu_setup_cpuid(&supported.head, index, count, tsc_deadline, &guest), 0);
+	assert_int_equal(cpu_setup_cpuid(supported, index, count, tsc_deadline, &guest), 0);
 }
 
 static const struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
@@ -169,9 +169,9 @@ static void keeps_what_kvm_offers(void **state)
 static void refuses_impossible_cpus(void **state)
 {
 	(void)state;
-	assert_int_equal(cpu_setup_cpuid(&supported.head, 0, 0, true, &guest), -EINVAL);
-	assert_int_equal(cpu_setup_cpuid(&supported.head, 0, 65, true, &guest), -EINVAL);
-	assert_int_equal(cpu_setup_cpuid(&supported.head, 2, 2, true, &guest), -EINVAL);
+	assert_int_equal(cpu_setup_cpuid(supported, 0, 0, true, &guest), -EINVAL);
+	assert_int_equal(cpu_setup_cpuid(supported, 0, 65, true, &guest), -EINVAL);
+	assert_int_equal(cpu_setup_cpuid(supported, 2, 2, true, &guest), -EINVAL);
 	assert_null(guest);
 }
 
