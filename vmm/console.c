@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +169,8 @@ static int run(struct console *console)
 		return 1;
 	}
 	control_client_catch_interrupt();
+	if (console->attached)
+		signal(SIGTSTP, SIG_IGN); /* no shell is there to continue it */
 	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
 		learn_commands(console);
 		status = run_interactive(console);

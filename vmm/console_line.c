@@ -119,18 +119,23 @@ static int read_character(struct console_line *line, wchar_t *character)
 	}
 }
 
+/* The next character, the one that was read too far first. */
+static int next_character(struct console_line *line, wchar_t *character)
+{
+	if (!line->key_kept)
+		return read_character(line, character);
+	line->key_kept = false;
+	*character = line->kept_key;
+	return 1;
+}
+
 static int get_key(EditLine *editor, wchar_t *key)
 {
 	struct console_line *line;
 	int count;
 
 	el_get(editor, EL_CLIENTDATA, &line);
-	if (line->key_kept) {
-		line->key_kept = false;
-		*key = line->kept_key;
-		return 1;
-	}
-	count = read_character(line, key);
+	count = next_character(line, key);
 	if (count != 1 || !line->options.attached || *key != ESCAPE_KEY)
 		return count;
 	count = read_character(line, &line->kept_key);
@@ -233,7 +238,8 @@ static void set_up_editor(struct console_line *line)
 	history(line->history, &event, H_SETSIZE, HISTORY_SIZE);
 	history(line->history, &event, H_SETUNIQUE, 1);
 	el_set(line->editor, EL_HIST, history, line->history);
-	el_set(line->editor, EL_ADDFN, "ebb-complete", "complete a command", complete);
+	/* The wide form: the narrow one never frees its copies of the strings. */
+	el_wset(line->editor, EL_ADDFN, L"ebb-complete", L"complete a command", complete);
 	el_set(line->editor, EL_BIND, "^I", "ebb-complete", NULL);
 	if (line->history_path[0])
 		history(line->history, &event, H_LOAD, line->history_path);
