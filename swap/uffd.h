@@ -29,15 +29,15 @@ struct uffd;
 
 /* What the kernel may offer and ebb knows to use. Bits of uffd_features(). */
 enum uffd_feature {
-	UFFD_MISSING_SHMEM = 1 << 0, /* missing faults on a memfd */
-	UFFD_MINOR_SHMEM = 1 << 1,   /* minor faults on a memfd, UFFDIO_CONTINUE */
-	UFFD_EVENT_REMOVE = 1 << 2,  /* madvise() discards are told */
-	UFFD_WP_SHMEM = 1 << 3,      /* write protection of a memfd (5.19) */
-	UFFD_WP_ASYNC = 1 << 4,      /* write tracking without faults (6.7) */
+	UFFD_CAN_MISSING_SHMEM = 1 << 0, /* missing faults on a memfd */
+	UFFD_CAN_MINOR_SHMEM = 1 << 1,   /* minor faults on a memfd, UFFDIO_CONTINUE */
+	UFFD_CAN_EVENT_REMOVE = 1 << 2,  /* madvise() discards are told */
+	UFFD_CAN_WP_SHMEM = 1 << 3,      /* write protection of a memfd (5.19) */
+	UFFD_CAN_WP_ASYNC = 1 << 4,      /* write tracking without faults (6.7) */
 };
 
 /* What swap cannot do without. */
-#define UFFD_REQUIRED (UFFD_MISSING_SHMEM | UFFD_MINOR_SHMEM | UFFD_EVENT_REMOVE)
+#define UFFD_REQUIRED (UFFD_CAN_MISSING_SHMEM | UFFD_CAN_MINOR_SHMEM | UFFD_CAN_EVENT_REMOVE)
 
 /* How a range is registered. */
 enum uffd_mode {

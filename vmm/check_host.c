@@ -42,8 +42,8 @@ static void fix_userfaultfd(struct check_result *result, int errnum)
 static void check_uffd_features(struct check_report *report, unsigned features)
 {
 	static const enum uffd_feature known[] = {
-		UFFD_MISSING_SHMEM, UFFD_MINOR_SHMEM, UFFD_EVENT_REMOVE,
-		UFFD_WP_SHMEM,      UFFD_WP_ASYNC,
+		UFFD_CAN_MISSING_SHMEM, UFFD_CAN_MINOR_SHMEM, UFFD_CAN_EVENT_REMOVE,
+		UFFD_CAN_WP_SHMEM,      UFFD_CAN_WP_ASYNC,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {

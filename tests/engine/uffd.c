@@ -72,6 +72,29 @@ static void the_kernel_offers_what_swap_needs(void **state)
 	assert_int_equal(features & UFFD_REQUIRED, UFFD_REQUIRED);
 }
 
+static void every_feature_is_one_bit_with_its_kernel_name(void **state)
+{
+	static const struct {
+		enum uffd_feature feature;
+		const char *name;
+	} features[] = {
+		{UFFD_CAN_MISSING_SHMEM, "UFFD_FEATURE_MISSING_SHMEM"},
+		{UFFD_CAN_MINOR_SHMEM, "UFFD_FEATURE_MINOR_SHMEM"},
+		{UFFD_CAN_EVENT_REMOVE, "UFFD_FEATURE_EVENT_REMOVE"},
+		{UFFD_CAN_WP_SHMEM, "UFFD_FEATURE_WP_HUGETLBFS_SHMEM"},
+		{UFFD_CAN_WP_ASYNC, "UFFD_FEATURE_WP_ASYNC"},
+	};
+	unsigned all = 0;
+	(void)state;
+
+	for (size_t i = 0; i < 5; i++) {
+		assert_string_equal(uffd_feature_name(features[i].feature), features[i].name);
+		assert_int_equal(all & features[i].feature, 0);
+		all |= features[i].feature;
+	}
+	assert_int_equal(__builtin_popcount(all), 5);
+}
+
 static void a_feature_that_the_kernel_lacks_is_refused(void **state)
 {
 	const unsigned from_the_future = 1u << 30;
@@ -295,10 +318,10 @@ static void a_write_to_a_protected_page_is_told(void **state)
 	unsigned features;
 	pthread_t writer;
 	assert_int_equal(uffd_probe(&features, NULL), 0);
-	if (!(features & UFFD_WP_SHMEM))
+	if (!(features & UFFD_CAN_WP_SHMEM))
 		skip();
 	uffd_close(fixture->uffd);
-	assert_int_equal(uffd_open(UFFD_REQUIRED | UFFD_WP_SHMEM, &uffd, NULL), 0);
+	assert_int_equal(uffd_open(UFFD_REQUIRED | UFFD_CAN_WP_SHMEM, &uffd, NULL), 0);
 	fixture->uffd = uffd;
 	assert_int_equal(uffd_register(uffd, fixture->guest, PAGES * GUEST_PAGE_SIZE,
 				       UFFD_MODE_MISSING | UFFD_MODE_WRITE_PROTECT),
@@ -323,6 +346,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_kernel_offers_what_swap_needs),
+		cmocka_unit_test(every_feature_is_one_bit_with_its_kernel_name),
 		cmocka_unit_test(a_feature_that_the_kernel_lacks_is_refused),
 		with_uffd(reading_without_events_does_not_block),
 		with_uffd(a_missing_fault_is_answered_by_zero),
