@@ -3,10 +3,12 @@
  * iasl compiles from dsdt.asl when ebb is built. Stateless.
  *
  * Contract with the machine's wiring:
- *   reset       FADT's RESET_REG: the value 0xfe to port PLATFORM_I8042_COMMAND
- *   power off   a byte with SLP_EN (bit 5) and SLP_TYP (bits 2-4) = PLATFORM_SLEEP_S5 to the port
- *               PLATFORM_SLEEP_CONTROL (ACPI_SLEEP_S5_VALUE); PLATFORM_SLEEP_STATUS reads 0
- *   power button an edge (raise, then lower) on PLATFORM_GED_GSI
+ *
+ *   reset         the value 0xfe to port PLATFORM_I8042_COMMAND: by FADT's RESET_REG, and by
+ *                 boot.c's reset vector, which Linux uses
+ *   power off     ACPI_SLEEP_S5_VALUE (SLP_EN, and SLP_TYP = PLATFORM_SLEEP_S5) to the port
+ *                 PLATFORM_SLEEP_CONTROL; PLATFORM_SLEEP_STATUS reads 0, writes are ignored
+ *   power button  an edge (raise, then lower) on PLATFORM_GED_GSI
  */
 #ifndef EBB_ARCH_ACPI_H
 #define EBB_ARCH_ACPI_H

@@ -336,6 +336,22 @@ static int write_page_tables(const struct guest_memory *memory)
 	return r;
 }
 
+/*
+ * Linux on a hardware-reduced platform restarts through EFI or else the BIOS, not through FADT's
+ * reset register: it jumps to F000:FFF0 in real mode. What it finds there asks for a reset.
+ */
+static int write_reset_vector(const struct guest_memory *memory)
+{
+	static const uint8_t code[] = {
+		0xb0, ACPI_RESET_VALUE,       /* mov al, 0xfe */
+		0xe6, PLATFORM_I8042_COMMAND, /* out 0x64, al */
+		0xf4,                         /* hlt */
+		0xeb, 0xfd,                   /* jmp to the hlt */
+	};
+
+	return guest_memory_write(memory, BOOT_RESET_VECTOR, code, sizeof(code));
+}
+
 static int write_acpi(const struct platform *platform)
 {
 	void *tables;
@@ -376,6 +392,8 @@ static int write_tables(const struct kernel *kernel, struct boot_contents *conte
 	contents->rsdp = BOOT_ACPI;
 	r = guest_memory_write(platform->memory, BOOT_CMDLINE, platform->cmdline,
 			       strlen(platform->cmdline) + 1);
+	if (r == 0)
+		r = write_reset_vector(platform->memory);
 	if (r == 0)
 		r = write_acpi(platform);
 	if (r == 0)

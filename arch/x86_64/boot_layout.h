@@ -20,7 +20,8 @@
 #define BOOT_DTB_BLOB     0x80010
 #define BOOT_DTB_END      0xa0000 /* reserved in e820 from BOOT_DTB to here, and on to 1 MiB */
 #define BOOT_ACPI         0xe0000 /* RSDP and the other tables, e820 type 3 */
-#define BOOT_ACPI_END     0x100000
+#define BOOT_ACPI_END     0xf0000
+#define BOOT_RESET_VECTOR 0xffff0  /* firmware's place (reserved in e820): code that resets */
 #define BOOT_HIGH         0x100000 /* kernel and initrd lie above */
 
 /* Selectors in the GDT: index 1 is free so that code and data are 0x10 and 0x18 (boot.rst). */

@@ -47,6 +47,7 @@ static size_t append_low(struct memory_map_entry *entries, size_t count, gpa_t e
 	count = append(entries, count, 0, BOOT_DTB, MEMORY_MAP_RAM);
 	count = append(entries, count, BOOT_DTB, BOOT_ACPI, MEMORY_MAP_RESERVED);
 	count = append(entries, count, BOOT_ACPI, BOOT_ACPI_END, MEMORY_MAP_ACPI);
+	count = append(entries, count, BOOT_ACPI_END, BOOT_HIGH, MEMORY_MAP_RESERVED);
 	return append(entries, count, BOOT_HIGH, end, MEMORY_MAP_RAM);
 }
 

@@ -31,7 +31,7 @@ struct memory_map_entry {
 	enum memory_map_type type;
 };
 
-#define MEMORY_MAP_ENTRIES_MAX (GUEST_MEMORY_REGIONS_MAX + 4)
+#define MEMORY_MAP_ENTRIES_MAX (GUEST_MEMORY_REGIONS_MAX + 5)
 
 /*
  * The map a guest with @memory is told: ascending, no overlaps. Returns the number of entries. RAM

@@ -360,6 +360,18 @@ static void passes_the_device_tree_when_acpi_is_off(void **state)
 	guest_memory_destroy(memory);
 }
 
+static void resets_a_guest_that_jumps_to_the_bios(void **state)
+{
+	struct boot_params params;
+	struct guest_memory *memory;
+
+	(void)state;
+	boot_with(RAM, 0, "", &params, &memory);
+	/* mov al, 0xfe; out 0x64, al; hlt; jmp */
+	assert_int_equal(guest_u64(memory, 0xffff0), 0x00fdebf464e6feb0);
+	guest_memory_destroy(memory);
+}
+
 static void loads_again_after_a_reset(void **state)
 {
 	struct guest_memory *memory = guest_ram(RAM);
@@ -421,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup(tells_the_memory_map, setup),
 		cmocka_unit_test_setup(maps_the_first_4_gib_to_themselves, setup),
 		cmocka_unit_test_setup(passes_the_device_tree_when_acpi_is_off, setup),
+		cmocka_unit_test_setup(resets_a_guest_that_jumps_to_the_bios, setup),
 		cmocka_unit_test_setup(loads_again_after_a_reset, setup),
 		cmocka_unit_test_setup(reports_a_file_that_shrank_since_it_was_opened, setup),
 	};

@@ -88,9 +88,11 @@ static void keeps_boot_tables_and_kvm_pages_from_the_guest(void **state)
 	assert_int_equal(map[1].type, MEMORY_MAP_RESERVED);
 	assert_int_equal(map[2].type, MEMORY_MAP_ACPI);
 	assert_int_equal(map[2].base, BOOT_ACPI);
-	assert_int_equal(map[4].base, 0xfffbc000);
-	assert_int_equal(map[4].size, 4 * 4096);
-	assert_int_equal(map[4].type, MEMORY_MAP_RESERVED);
+	assert_int_equal(map[3].type, MEMORY_MAP_RESERVED);
+	assert_int_equal(map[3].base, BOOT_ACPI_END);
+	assert_int_equal(map[5].base, 0xfffbc000);
+	assert_int_equal(map[5].size, 4 * 4096);
+	assert_int_equal(map[5].type, MEMORY_MAP_RESERVED);
 	assert_int_equal(map[entries - 1].base, 4 * GIB);
 	assert_int_equal(map[entries - 1].type, MEMORY_MAP_RAM);
 	guest_memory_destroy(memory);
