@@ -141,16 +141,27 @@ static const char *receive(int fd)
 	static char line[65536];
 	size_t length = 0;
 
-	while (length < sizeof(line) - 1) {
+	for (;;) {
 		struct pollfd wanted = {.fd = fd, .events = POLLIN};
+		ssize_t count;
+		char *end;
 
 		if (poll(&wanted, 1, PATIENCE_MS) != 1)
 			fail_msg("no answer");
-		if (recv(fd, line + length, 1, 0) <= 0)
+		/* Look first: what follows the line is for the next call. */
+		count = recv(fd, line + length, sizeof(line) - 1 - length, MSG_PEEK);
+		if (count <= 0)
 			break;
-		if (line[length] == '\n')
+		end = memchr(line + length, '\n', (size_t)count);
+		if (end)
+			count = end + 1 - (line + length);
+		count = recv(fd, line + length, (size_t)count, 0);
+		assert_true(count > 0);
+		length += (size_t)count;
+		if (end) {
+			length--;
 			break;
-		length++;
+		}
 	}
 	line[length] = '\0';
 	return line;
