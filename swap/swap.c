@@ -183,6 +183,11 @@ static int run_steps(struct swap *swap, bulk_step step, bool cancellable)
 		if (result == -EAGAIN)
 			nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
 	} while (result > 0 || result == -EAGAIN);
+	if (!result) {
+		/* Behind the last page that needed a look there may have been nothing. */
+		cursor.page = pager_pages(swap->session->pager);
+		set_progress(swap, &cursor);
+	}
 	return result;
 }
 
