@@ -83,7 +83,9 @@ static bool run_line(struct console *console, char *line, enum control_outcome *
 	*outcome = control_session_run(&console->session, "", words, count);
 	if (*outcome == CONTROL_DONE && !strcmp(words[0], "help"))
 		printf("  %-18s %s\n", "exit", "leave this console; the machine goes on");
-	return *outcome != CONTROL_GONE;
+	/* After `quit` there is nobody to talk to. */
+	return *outcome != CONTROL_GONE &&
+	       (*outcome != CONTROL_DONE || strcmp(words[0], "quit") != 0);
 }
 
 /* Without a terminal: status 1 if any command failed. */

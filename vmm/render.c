@@ -66,8 +66,10 @@ static char *format_duration(uint64_t ns, char *text, size_t length)
 
 	if (ns < NS_PER_MS)
 		snprintf(text, length, "%u us", (unsigned)(ns / NS_PER_US));
-	else if (ns < 10 * NS_PER_SEC)
+	else if (ns < NS_PER_SEC)
 		snprintf(text, length, "%.1f ms", (double)ns / (double)NS_PER_MS);
+	else if (seconds < 10)
+		snprintf(text, length, "%.1f s", (double)ns / (double)NS_PER_SEC);
 	else if (seconds < 120)
 		snprintf(text, length, "%u s", (unsigned)seconds);
 	else if (seconds < 7200)
@@ -151,6 +153,7 @@ static void render_swap_status(FILE *out, const json_t *result)
 	const json_t *counters = json_object_get(result, "counters");
 	const json_t *last = json_object_get(result, "last");
 	const json_t *running = json_object_get(result, "operation");
+	unsigned shown = 0;
 
 	render_row(out, "state", get_text(result, "state"));
 	if (!json_is_true(json_object_get(result, "available")))
@@ -171,7 +174,6 @@ static void render_swap_status(FILE *out, const json_t *result)
 	render_count(out, "  redundant", counters, "faults_redundant");
 	render_count(out, "writes cancelled", counters, "writes_cancelled");
 	render_count(out, "given back by guest", counters, "removed");
-	fprintf(out, "\n  %-20s %12s  %12s  %s\n", "last", "pages", "time", "result");
 	for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
 		const json_t *report = json_object_get(last, operations[i]);
 		bool cancelled = json_is_true(json_object_get(report, "cancelled"));
@@ -180,6 +182,9 @@ static void render_swap_status(FILE *out, const json_t *result)
 
 		if (!json_is_object(report))
 			continue;
+		if (!shown++)
+			fprintf(out, "\n  %-20s %12s  %12s  %s\n", "last", "pages", "time",
+				"result");
 		fprintf(out, "    %-18s %12" PRIu64 "  %12s  %s\n", operations[i],
 			number_or_zero(report, "pages_moved"),
 			format_duration(number_or_zero(report, "duration_ns"), text, sizeof(text)),
@@ -198,7 +203,8 @@ static void render_report(FILE *out, const char *command, const json_t *report)
 	char size[32];
 	char time[48];
 
-	fprintf(out, "%s: %" PRIu64 " pages (%s) in %s; state: %s\n", command, pages,
+	fprintf(out, "%s: %" PRIu64 " page%s (%s) in %s; state: %s\n", command, pages,
+		pages == 1 ? "" : "s",
 		size_format(pages * number_or_zero(report, "page_size_bytes"), size, sizeof(size)),
 		format_duration(number_or_zero(report, "duration_ns"), time, sizeof(time)),
 		get_text(report, "state"));
