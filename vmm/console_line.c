@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -26,19 +27,8 @@ struct console_line {
 	bool ended;
 	bool key_kept; /* the key that followed Ctrl-A and is not c */
 	wchar_t kept_key;
-	sigset_t mask; /* while a key is awaited */
+	int signal_fd; /* SIGINT and SIGTERM, which are blocked */
 };
-
-static volatile sig_atomic_t interrupted;
-static volatile sig_atomic_t terminated;
-
-static void on_signal(int number)
-{
-	if (number == SIGINT)
-		interrupted = 1;
-	else
-		terminated = 1;
-}
 
 /* Makes the directories that lead to @path's last part, which is left out. */
 static void make_parents(char *path)
@@ -72,27 +62,32 @@ static void find_history(struct console_line *line)
 /* One byte of the terminal: 1, 0 at the end, -1 interrupted (line->dropped or line->ended). */
 static int read_byte(struct console_line *line, char *byte)
 {
-	struct pollfd wanted[2] = {
+	struct pollfd wanted[3] = {
 		{.fd = STDIN_FILENO, .events = POLLIN},
 		{.fd = line->options.vm_fd, .events = POLLRDHUP},
+		{.fd = line->signal_fd, .events = POLLIN},
 	};
 
 	for (;;) {
-		int ready = ppoll(wanted, 2, NULL, &line->mask);
+		int ready = poll(wanted, 3, -1);
+		struct signalfd_siginfo info;
 
-		if (terminated || (ready > 0 && wanted[1].revents)) {
+		if (ready < 0 && errno != EINTR)
+			return -1;
+		if (ready <= 0)
+			continue;
+		if (wanted[2].revents &&
+		    read(line->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+			line->dropped = info.ssi_signo == SIGINT;
+			line->ended = !line->dropped;
+			return -1;
+		}
+		if (wanted[1].revents) {
 			line->ended = true;
 			return -1;
 		}
-		if (interrupted) {
-			interrupted = 0;
-			line->dropped = true;
-			return -1;
-		}
-		if (ready > 0)
+		if (wanted[0].revents)
 			return (int)read(STDIN_FILENO, byte, 1);
-		if (ready < 0 && errno != EINTR)
-			return -1;
 	}
 }
 
@@ -213,18 +208,15 @@ static unsigned char complete(EditLine *editor, int key)
 	return CC_REDISPLAY;
 }
 
-static void catch_signals(struct console_line *line)
+static int catch_signals(void)
 {
-	struct sigaction action = {.sa_handler = on_signal};
-	sigset_t block;
+	sigset_t signals;
 
-	sigemptyset(&block);
-	sigaddset(&block, SIGINT);
-	sigaddset(&block, SIGTERM);
-	sigprocmask(SIG_BLOCK, &block, &line->mask);
-	sigdelset(&line->mask, SIGINT);
-	sigdelset(&line->mask, SIGTERM);
-	sigaction(SIGTERM, &action, NULL);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static void set_up_editor(struct console_line *line)
@@ -260,12 +252,16 @@ int console_line_create(const struct console_line_options *options, struct conso
 	line->editor = el_init("ebb", stdin, stdout, stderr);
 	if (!line->editor)
 		goto end_history;
-	catch_signals(line);
+	line->signal_fd = catch_signals();
+	if (line->signal_fd < 0)
+		goto end_editor;
 	find_history(line);
 	set_up_editor(line);
 	*out = line;
 	return 0;
 
+end_editor:
+	el_end(line->editor);
 end_history:
 	history_end(line->history);
 free_line:
@@ -287,21 +283,20 @@ void console_line_destroy(struct console_line *line)
 	}
 	el_end(line->editor);
 	history_end(line->history);
+	close(line->signal_fd);
 	free(line);
 }
 
 enum console_line_result console_line_read(struct console_line *line, const char **text)
 {
-	struct sigaction action = {.sa_handler = on_signal};
-	struct sigaction before;
 	HistEvent event;
 	int count = 0;
 	const char *read;
 
 	line->dropped = false;
-	sigaction(SIGINT, &action, &before); /* a running command has its own */
+	/* Before the prompt is shown: keys typed at once must find the editor's modes. */
+	el_set(line->editor, EL_PREP_TERM, 1);
 	read = el_gets(line->editor, &count);
-	sigaction(SIGINT, &before, NULL);
 	if (line->ended || (!line->dropped && (!read || count <= 0)))
 		return CONSOLE_LINE_END;
 	if (line->dropped)

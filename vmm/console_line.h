@@ -27,7 +27,7 @@ struct console_line_options {
 	void *opaque;
 };
 
-/* @options' strings are borrowed. Catches SIGINT and SIGTERM from now on. */
+/* @options' strings are borrowed. SIGINT and SIGTERM are blocked from now on. */
 int console_line_create(const struct console_line_options *options, struct console_line **out,
 			struct error *err);
 

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/control_socket.h"
@@ -23,30 +23,19 @@ struct control_client {
 	char name[80]; /* for messages */
 };
 
-static volatile sig_atomic_t interrupt_seen;
-static sigset_t call_mask; /* signals blocked while a call waits in ppoll() */
-static bool catches_interrupt;
-
-static void on_interrupt(int number)
-{
-	(void)number;
-	interrupt_seen = 1;
-}
+/* Readable when SIGINT came, which is blocked; -1: SIGINT does what it does by default. */
+static int interrupt_fd = -1;
 
 int control_client_catch_interrupt(void)
 {
-	struct sigaction action = {.sa_handler = on_interrupt};
-	sigset_t block;
+	sigset_t interrupt;
 
-	sigemptyset(&block);
-	sigaddset(&block, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &block, &call_mask))
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &interrupt, NULL))
 		return -errno;
-	sigdelset(&call_mask, SIGINT);
-	if (sigaction(SIGINT, &action, NULL))
-		return -errno;
-	catches_interrupt = true;
-	return 0;
+	interrupt_fd = signalfd(interrupt_fd, &interrupt, SFD_CLOEXEC | SFD_NONBLOCK);
+	return interrupt_fd < 0 ? -errno : 0;
 }
 
 int control_client_connect(const char *name, const char *path, struct control_client **out,
@@ -129,19 +118,18 @@ static int send_request(const struct control_client *client, char *line, struct 
 static int await_input(const struct control_client *client, const struct control_watch *watch,
 		       struct error *err)
 {
-	struct pollfd wanted = {.fd = client->fd, .events = POLLIN};
-	struct timespec timeout = {
-		.tv_sec = client->timeout_ms / 1000,
-		.tv_nsec = client->timeout_ms % 1000 * 1000000L,
+	struct pollfd wanted[2] = {
+		{.fd = client->fd, .events = POLLIN},
+		{.fd = interrupt_fd, .events = POLLIN}, /* if negative, poll() ignores it */
 	};
 
 	for (;;) {
-		int ready = ppoll(&wanted, 1, client->timeout_ms < 0 ? NULL : &timeout,
-				  catches_interrupt ? &call_mask : NULL);
+		struct signalfd_siginfo info;
+		int ready = poll(wanted, 2, client->timeout_ms);
 
-		if (interrupt_seen) {
-			interrupt_seen = 0;
-			if (watch && watch->interrupted)
+		if (ready > 0 && wanted[1].revents) {
+			if (read(interrupt_fd, &info, sizeof(info)) == sizeof(info) && watch &&
+			    watch->interrupted)
 				watch->interrupted(watch->opaque);
 			continue;
 		}

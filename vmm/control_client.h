@@ -42,7 +42,7 @@ int control_client_call(struct control_client *client, const char *command,
 			const struct control_watch *watch, enum control_code *code, json_t **result,
 			struct error *err);
 
-/* From now on SIGINT interrupts calls (control_watch.interrupted) and nothing else. */
+/* From now on SIGINT is blocked; one that comes is told by control_watch.interrupted. */
 int control_client_catch_interrupt(void);
 
 /* On a connection of its own: "swap cancel". Best effort: its refusal is of no interest. */

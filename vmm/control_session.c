@@ -55,8 +55,7 @@ static void on_interrupted(void *opaque)
 	}
 	if (!session->interrupt_ends)
 		return;
-	/* End as if SIGINT had never been caught, so that a shell's loop ends too. */
-	signal(SIGINT, SIG_DFL);
+	/* End as if SIGINT had never been blocked, so that a shell's loop ends too. */
 	raise(SIGINT);
 	sigemptyset(&interrupt);
 	sigaddset(&interrupt, SIGINT);
