@@ -191,6 +191,7 @@ static int listen_to_all(struct run *run, struct error *err)
 	if (result)
 		return error_errno(err, -result, "watch the machine");
 	chardev_set_escape(run->chardev, on_escape, run);
+	chardev_set_quit(run->chardev, on_quit, run);
 	return 0;
 }
 

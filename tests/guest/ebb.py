@@ -101,7 +101,7 @@ class Serial:
 
     def finish(self, begun, timeout=20):
         tag, command, start = begun
-        match = self.wait(rf"@(ok|fail) {tag}(?: (.*?))?\r?$", timeout, start)
+        match = self.wait(rf"@(ok|fail) {tag}(?: (.*?))?\r?\n", timeout, start)
         if match.group(1) == "fail":
             raise GuestFailure(f"{command}: {match.group(2)}")
         return fields(match.group(2) or "")
@@ -111,7 +111,7 @@ class Serial:
 
     def ready(self, timeout=30, start=0):
         """The fields of the agent's greeting."""
-        match = self.wait(r"^@ready \w+ (.*?)\r?$", timeout, start)
+        match = self.wait(r"@ready \w+ (.*?)\r?\n", timeout, start)
         return fields(match.group(1))
 
 
@@ -187,8 +187,11 @@ class Ebb:
         if len(answers) != 1:
             raise AssertionError(f"ctl {' '.join(words)}: {output!r} {errors!r}")
         if "error" in answers[0]:
-            assert process.returncode == 1, f"status {process.returncode} with an error"
-            raise ControlError(answers[0]["error"]["code"], answers[0]["error"]["message"])
+            error = answers[0]["error"]
+            # What was asked for makes no sense, or the VM cannot do it now.
+            status = 2 if error["code"] in ("unknown_command", "invalid_argument") else 1
+            assert process.returncode == status, f"status {process.returncode} with {error}"
+            raise ControlError(error["code"], error["message"])
         assert process.returncode == 0, f"status {process.returncode}: {errors}"
         return answers[0]["result"]
 

@@ -10,6 +10,7 @@ import termios
 import time
 
 from ebb import Serial
+from host import SLOWNESS
 
 CONTROL_A = "\x01"
 CONTROL_C = "\x03"
@@ -48,6 +49,13 @@ class Terminal:
 
     def expect(self, pattern, timeout=20, start=0):
         return self.serial.wait(pattern, timeout, start)
+
+    def expect_prompt(self, prompt, timeout=20, start=0):
+        """Like expect(), and waits until keys are read: the line editor shows its prompt just before it
+        changes the terminal's modes, and what is typed in between is taken as a cooked line."""
+        match = self.expect(prompt, timeout, start)
+        time.sleep(0.2 * SLOWNESS)
+        return match
 
     @property
     def position(self):

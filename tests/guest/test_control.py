@@ -184,23 +184,15 @@ class Programs(BareCase):
         guest = self.bare()
         guest.serial.command("fillall 1")
         with Terminal([host.BINARY, "console", guest.name], guest.env) as terminal:
-            terminal.expect(re.escape(guest.name))
-            terminal.send("status\n")
-            terminal.expect("running")
-            start = terminal.position
-            # Completion of a half-typed word, then history.
-            terminal.send("swap en\t\n")
-            terminal.expect("(?i)staged", start=start)
-            start = terminal.position
-            terminal.send("\x1b[A\n")
-            terminal.expect("(?i)staged", start=start)
-            start = terminal.position
-            terminal.send("nonsense\n")
-            terminal.expect("nonsense.*\n.*nonsense|help", start=start)
-            terminal.send("half a line" + CONTROL_C)
-            start = terminal.position
-            terminal.send("swap disable\n")
-            terminal.expect("(?i)disable", start=start)
+            prompt = f"ebb {re.escape(guest.name)}> "
+            terminal.expect_prompt(prompt)
+            # A command; completion of a half-typed one; history; a wrong one; a line given up.
+            for keys, expected in (("status\n", "running"), ("swap en\t\n", "state: staged"),
+                                   ("\x1b[A\n", "state: staged"), ("nonsense\n", "nonsense.*\n.*nonsense"),
+                                   ("half a line" + CONTROL_C, ""), ("swap disable\n", "state: disabled")):
+                start = terminal.position
+                terminal.send(keys)
+                terminal.expect_prompt(f"{expected}(?s:.*){prompt}", start=start)
             terminal.send(CONTROL_D)
             self.assertEqual(terminal.process.wait(20 * host.SLOWNESS), 0)
             self.assertTrue(terminal.is_restored())
@@ -219,12 +211,13 @@ class VmTerminal(BareCase):
         terminal.expect("@ready bare")
         terminal.send("#1 ping\n")
         terminal.expect("@ok #1 pong")
-        for command, expected in (("status", "running"), ("swap enable", "(?i)staged"), ("swap out", "(?i)out")):
+        for command, expected in (("status", "running"), ("swap enable", "state: staged"),
+                                  ("swap out", "state: out")):
             start = terminal.position
             terminal.send(CONTROL_A + "c")
-            time.sleep(0.5)
+            terminal.expect_prompt("ebb tty> ", start=start)
             terminal.send(command + "\n")
-            terminal.expect(expected, start=start)
+            terminal.expect_prompt(expected + "(?s:.*)ebb tty> ", start=start)
             terminal.send(CONTROL_D)
             time.sleep(0.5)
             start = terminal.position
@@ -279,8 +272,11 @@ class VmTerminal(BareCase):
         self.assertTrue(match, "the pty's name was not told")
         fd = os.open(match.group(0), os.O_RDWR | os.O_NOCTTY)
         self.addCleanup(os.close, fd)
-        os.write(fd, b"#1 ping\n")
         data = b""
+        while not data.endswith(b"\n"):
+            self.assertTrue(select.select([fd], [], [], 10 * host.SLOWNESS)[0], data)
+            data += os.read(fd, 4096)
+        os.write(fd, b"#1 ping\n")
         while b"@ok #1 pong" not in data:
             self.assertTrue(select.select([fd], [], [], 10 * host.SLOWNESS)[0], data)
             data += os.read(fd, 4096)
