@@ -7,8 +7,9 @@
 #include <pthread.h>
 
 /*
- * Starts @run(@arg) in a thread called @name (15 characters at most) with every signal blocked; the
- * thread unblocks what it wants. Returns 0 or -errno.
+ * Starts @run(@arg) in a thread called @name (15 characters at most) with every signal blocked
+ * but those of its own faults (SIGSEGV and its like); the thread unblocks what it wants. Returns 0
+ * or -errno.
  */
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 
