@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +42,8 @@ struct monitor {
 	struct monitor_callbacks callbacks;
 	pthread_t thread;
 	int stop_fd;
+	atomic_bool in_trouble; /* written by the thread alone */
 	/* The thread's own: */
-	bool in_trouble;
 	size_t deferred_count;
 	struct deferred_fault deferred[DEFERRED_MAX];
 };
@@ -51,9 +52,8 @@ static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
 {
 	char reason[256];
 
-	if (monitor->in_trouble)
+	if (atomic_exchange(&monitor->in_trouble, true))
 		return;
-	monitor->in_trouble = true;
 	snprintf(reason, sizeof(reason), "%s: %s", what, strerrordesc_np(errnum));
 	log_error("swap: %s", reason);
 	if (monitor->callbacks.trouble)
@@ -150,7 +150,7 @@ static void retry_deferred(struct monitor *monitor)
 	}
 	monitor->deferred_count = kept;
 	if (kept == 0)
-		monitor->in_trouble = false;
+		atomic_store(&monitor->in_trouble, false);
 }
 
 /* How long poll may sleep: until the first deferred fault is due. NULL: for ever. */
@@ -231,4 +231,9 @@ void monitor_stop(struct monitor *monitor)
 	pthread_join(monitor->thread, NULL);
 	close(monitor->stop_fd);
 	free(monitor);
+}
+
+bool monitor_in_trouble(const struct monitor *monitor)
+{
+	return atomic_load(&monitor->in_trouble);
 }

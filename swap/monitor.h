@@ -25,6 +25,9 @@ struct monitor_callbacks {
 int monitor_start(struct pager *pager, const struct uffd *uffd,
 		  const struct monitor_callbacks *callbacks, struct monitor **out);
 
+/* True from the call of trouble() until every deferred fault has been answered. Any thread. */
+bool monitor_in_trouble(const struct monitor *monitor);
+
 /* Ends the thread after a last look at the events. NULL is legal. */
 void monitor_stop(struct monitor *monitor);
 

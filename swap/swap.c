@@ -569,6 +569,16 @@ void swap_get_status(struct swap *swap, struct swap_status *status)
 	pthread_mutex_unlock(&swap->lock);
 }
 
+bool swap_in_trouble(struct swap *swap)
+{
+	bool trouble;
+
+	pthread_rwlock_rdlock(&swap->session_lock);
+	trouble = swap->session && monitor_in_trouble(swap->session->monitor);
+	pthread_rwlock_unlock(&swap->session_lock);
+	return trouble;
+}
+
 static int peek(void *opaque, uint64_t address, void *buffer, size_t length)
 {
 	struct swap *swap = opaque;

@@ -139,6 +139,12 @@ int swap_start(struct swap *swap, enum swap_operation operation, struct error *e
 /* Asks the running operation to end early. 0, or -EINVAL if none runs. Does not wait. */
 int swap_cancel(struct swap *swap, struct error *err);
 
+/*
+ * True from the call of fatal() until all memory that was asked for has been provided: until then
+ * some thread sleeps in guest memory, and running the guest on makes no sense.
+ */
+bool swap_in_trouble(struct swap *swap);
+
 /* Sleeps until no operation runs. Returns the last one's result, its text in @err. */
 int swap_wait(struct swap *swap, struct error *err);
 

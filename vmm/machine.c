@@ -203,7 +203,12 @@ static int check_memory_is_back(struct machine *machine, const char *verb, struc
 	if (!atomic_load(&machine->stuck))
 		return 0;
 	vcpus_hold(machine->vcpus);
-	if (vcpus_wait_held(machine->vcpus) && machine_io_answers(machine)) {
+	/*
+	 * Who sleeps need not be a vCPU: the kernel takes asynchronous page faults and disk I/O to
+	 * threads of its own. Swap knows whether anybody still waits.
+	 */
+	if (vcpus_wait_held(machine->vcpus) && machine_io_answers(machine) &&
+	    !swap_in_trouble(machine->swap)) {
 		atomic_store(&machine->stuck, false);
 		return 0;
 	}
@@ -264,12 +269,19 @@ int machine_pause(struct machine *machine, struct error *err)
 	return 0;
 }
 
-/* Lets the vCPUs run, unless the guest has asked for something that is not answered yet. */
+/*
+ * Lets the vCPUs run, unless the guest has asked for something that is not answered yet, or swap
+ * has failed since the caller looked.
+ */
 static void release_vcpus(struct machine *machine)
 {
 	pthread_mutex_lock(&machine->lock);
-	if (machine->guest_request == MACHINE_EVENT_NONE)
+	if (atomic_load(&machine->stuck))
+		; /* MACHINE_EVENT_SWAP_FATAL is on its way */
+	else if (machine->guest_request == MACHINE_EVENT_NONE)
 		vcpus_release(machine->vcpus);
+	else
+		machine_post_event(machine, machine->guest_request);
 	pthread_mutex_unlock(&machine->lock);
 }
 
@@ -365,7 +377,7 @@ int machine_reset(struct machine *machine, struct error *err)
 		return error_say(err, -result, "%s", why.text);
 	}
 	note_reset(machine);
-	if (state == MACHINE_RUNNING && !atomic_load(&machine->stuck))
+	if (state == MACHINE_RUNNING)
 		release_vcpus(machine);
 	return 0;
 }
@@ -395,18 +407,25 @@ int machine_set_balloon(struct machine *machine, uint64_t guest_bytes, struct er
 
 void machine_swap_failed(struct machine *machine)
 {
+	char reason[sizeof(machine->reason)] = "";
+
 	pthread_mutex_lock(&machine->lock);
-	if (machine->state == MACHINE_RUNNING)
+	/* Not if `resume` has found the memory back since, or the guest has ended. */
+	if (atomic_load(&machine->stuck) && machine->state != MACHINE_STOPPED) {
 		machine->state = MACHINE_PAUSED;
-	log_error("guest memory cannot be provided, the machine is paused: %s; mend that and "
-		  "`resume`",
-		  machine->reason);
+		memcpy(reason, machine->reason, sizeof(reason));
+	}
 	pthread_mutex_unlock(&machine->lock);
+	if (reason[0])
+		log_error(
+			"guest memory cannot be provided, the machine is paused: %s; mend that and "
+			"`resume`",
+			reason);
 }
 
 bool machine_is_stuck(const struct machine *machine)
 {
-	return atomic_load(&machine->stuck);
+	return atomic_load(&machine->stuck) && swap_in_trouble(machine->swap);
 }
 
 static struct machine_balloon_status read_balloon(struct virtio_device *device)

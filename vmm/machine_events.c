@@ -4,7 +4,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/machine_internal.h"
 
-static void post(struct machine *machine, enum machine_event event)
+void machine_post_event(struct machine *machine, enum machine_event event)
 {
 	atomic_fetch_or(&machine->pending_events, 1u << event);
 	eventfd_write(machine->event_fd, 1);
@@ -76,7 +76,7 @@ static void request(struct machine *machine, enum machine_event event, const cha
 	}
 	pthread_mutex_unlock(&machine->lock);
 	if (first)
-		post(machine, event);
+		machine_post_event(machine, event);
 }
 
 void machine_on_guest_reset(void *opaque)
@@ -96,7 +96,7 @@ void machine_on_guest_crash(void *opaque, const char *reason)
 
 void machine_on_swap_done(void *opaque)
 {
-	post(opaque, MACHINE_EVENT_SWAP_DONE);
+	machine_post_event(opaque, MACHINE_EVENT_SWAP_DONE);
 }
 
 void machine_on_swap_fatal(void *opaque, const char *reason)
@@ -112,5 +112,5 @@ void machine_on_swap_fatal(void *opaque, const char *reason)
 		vcpus_abandon(machine->vcpus);
 	}
 	pthread_mutex_unlock(&machine->lock);
-	post(machine, MACHINE_EVENT_SWAP_FATAL);
+	machine_post_event(machine, MACHINE_EVENT_SWAP_FATAL);
 }

@@ -115,4 +115,7 @@ void machine_on_guest_crash(void *opaque, const char *reason);
 void machine_on_swap_done(void *opaque);
 void machine_on_swap_fatal(void *opaque, const char *reason);
 
+/* Queues an event for the main thread. Any thread. */
+void machine_post_event(struct machine *machine, enum machine_event event);
+
 #endif

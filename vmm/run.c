@@ -78,7 +78,9 @@ static void reset_guest(struct run *run)
 	if (!machine_reset(run->machine, &err))
 		return;
 	log_error("%s", err.text);
-	end(run, 1);
+	/* While memory is missing the request waits, as the guest does; `resume` brings it back. */
+	if (!machine_is_stuck(run->machine))
+		end(run, 1);
 }
 
 static void on_machine_event(void *opaque, uint32_t events)
@@ -230,7 +232,7 @@ static void tear_down(struct run *run, int status)
 	control_server_destroy(run->control);
 	console_spawn_destroy(run->console);
 	if (run->machine) {
-		if (!machine_stop(run->machine))
+		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))
 			leave_stuck(run, status);
 		chardev_flush(run->chardev); /* while the serial port can still add to it */
 		machine_destroy(run->machine);

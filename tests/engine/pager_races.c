@@ -222,9 +222,11 @@ static void a_store_that_cannot_be_read_holds_the_toucher_and_tells_once(void **
 	/* No zeros are invented: the toucher sleeps until the store can be read. */
 	assert_false(toucher.done);
 	assert_int_equal(engine.troubles, 1);
+	assert_true(monitor_in_trouble(engine.monitor));
 	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
 	failing_gets = 0;
 	toucher_join(&toucher);
+	await(!monitor_in_trouble(engine.monitor));
 	assert_int_equal(toucher.value, value);
 }
 
