@@ -22,6 +22,17 @@
 /* Page frame numbers sorted at a time, so that neighbours are discarded together. */
 #define PFN_BATCH 256u
 
+/* In one chain. Linux sends 256, others a page full of them (1024). */
+#define CHAIN_PFNS_MAX 4096u
+
+/*
+ * What one turn of the I/O loop may cost, in discards: other devices want the loop, and other
+ * threads the device's lock. While swap is enabled a discard waits for the monitor.
+ */
+#define TURN_COST_MAX 2048u
+#define CHAIN_COST    16u /* of taking a chain, whatever it asks for */
+#define DISCARD_UNIT  (2ull << 20)
+
 #define STATS_MAX_AGE_NS NS_PER_SEC
 
 /* Section 5.5.4, without the fields of features that are not offered. */
@@ -144,13 +155,31 @@ static void discard_pages(struct virtio_balloon *balloon, uint32_t *pfns, size_t
 	}
 }
 
-/* Page frame numbers in the chain; more than RAM has are not looked at. */
+/* Page frame numbers in the chain. */
 static uint64_t count_pfns(const struct virtio_balloon *balloon)
 {
-	uint64_t pfns = balloon->chain.readable_bytes / sizeof(uint32_t);
-	uint64_t pages = guest_memory_size(balloon->device.memory) / GUEST_PAGE_SIZE;
+	return balloon->chain.readable_bytes / sizeof(uint32_t);
+}
 
-	return pfns < pages ? pfns : pages;
+/* What serving the chain costs, in discards; of one that is not refused. */
+static uint64_t chain_cost(const struct virtio_balloon *balloon, enum role role)
+{
+	const struct virtq_chain *chain = &balloon->chain;
+
+	switch (role) {
+	case ROLE_INFLATE:
+		return CHAIN_COST + count_pfns(balloon);
+	case ROLE_REPORTING:
+		return CHAIN_COST + chain->writable + chain->writable_bytes / DISCARD_UNIT;
+	default:
+		return CHAIN_COST;
+	}
+}
+
+static bool is_too_long(const struct virtio_balloon *balloon, enum role role)
+{
+	return (role == ROLE_INFLATE || role == ROLE_DEFLATE) &&
+	       count_pfns(balloon) > CHAIN_PFNS_MAX;
 }
 
 static void inflate(struct virtio_balloon *balloon)
@@ -251,29 +280,40 @@ static bool serve_chain(struct virtio_balloon *balloon, enum role role, struct v
 	return true;
 }
 
+/* Takes one chain and adds what it cost. As virtqueue_pop(). */
+static int serve_one(struct virtio_balloon *balloon, unsigned index, uint64_t *cost)
+{
+	struct virtio_device *device = &balloon->device;
+	struct virtqueue *queue = &device->queues[index];
+	enum role role = queue_role(device, index);
+	int popped = virtqueue_pop(queue, &balloon->chain);
+
+	if (popped < 0)
+		virtio_device_needs_reset(device, "a balloon queue is malformed");
+	if (popped <= 0)
+		return popped;
+	if (is_too_long(balloon, role)) {
+		virtio_device_needs_reset(device, "more pages in one balloon request than any "
+						  "driver sends");
+		return -EINVAL;
+	}
+	*cost += chain_cost(balloon, role);
+	if (serve_chain(balloon, role, queue))
+		virtqueue_push(queue, balloon->chain.head, 0);
+	return popped;
+}
+
 static void balloon_serve_queue(struct virtio_device *device, unsigned index)
 {
 	struct virtio_balloon *balloon = to_balloon(device);
-	struct virtqueue *queue = &device->queues[index];
-	enum role role = queue_role(device, index);
-	unsigned taken = 0;
-	int popped = 0;
+	uint64_t cost = 0;
+	int popped = 1;
 
-	if (!virtio_device_is_live(device) || !queue->ready)
-		return;
-	while (taken < QUEUE_SIZE && (popped = virtqueue_pop(queue, &balloon->chain)) == 1) {
-		taken++;
-		if (serve_chain(balloon, role, queue))
-			virtqueue_push(queue, balloon->chain.head, 0);
-	}
-	if (popped < 0) {
-		virtio_device_needs_reset(device, "a balloon queue is malformed");
-		return;
-	}
+	while (popped == 1 && cost < TURN_COST_MAX)
+		popped = serve_one(balloon, index, &cost);
 	if (popped == 1) /* others want the loop too */
 		virtio_device_kick_queue(device, index);
-	if (taken > 0)
-		virtio_device_signal_queue(device, queue);
+	virtio_device_signal_queue(device, &device->queues[index]);
 }
 
 /* Does on the I/O thread what other threads have left to it. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
 #include <time.h>
 
 #include "virtio_driver.h"
@@ -229,6 +230,68 @@ static void odd_bytes_are_passed_over(void **state)
 	wait_used(f, INFLATE_QUEUE);
 
 	assert_int_equal(get_status(f).inflated_bytes, GUEST_PAGE_SIZE);
+}
+
+static void a_request_beyond_all_measure_breaks_the_device(void **state)
+{
+	static uint32_t pfns[4097];
+	struct fixture *f = start(state, 0);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(pfns); i++)
+		pfns[i] = PFN(1);
+	fill_pages(f, 0, 3);
+	send_pfns(f, INFLATE_QUEUE, pfns, 4096);
+	assert_true(is_zero(f, 1));
+
+	put_buffer(f, INFLATE_QUEUE, pfns, sizeof(pfns));
+	assert_true(virtio_driver_wait_status(&f->driver, VIRTIO_CONFIG_S_NEEDS_RESET));
+	assert_int_equal(get_status(f).inflated_bytes, 16 * GUEST_PAGE_SIZE);
+}
+
+/* A turn on this thread; how many requests it served. The loop's own turns follow afterwards. */
+static unsigned serve_one_turn(struct fixture *f, unsigned queue)
+{
+	pthread_mutex_lock(&f->device->lock);
+	f->device->ops->serve_queue(f->device, queue);
+	pthread_mutex_unlock(&f->device->lock);
+	return ring_used_index(&f->driver.rings[queue]);
+}
+
+#define REQUESTS 14
+
+static void a_turn_serves_some_requests_and_comes_back(void **state)
+{
+	struct fixture *f = start(state, 0);
+	const struct ring_buffer buffer = {BUFFER, 256 * sizeof(uint32_t), false};
+
+	virtio_driver_stop_loop(&f->driver);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		ring_add(&f->driver.rings[INFLATE_QUEUE], &buffer, 1);
+	assert_in_range(serve_one_turn(f, INFLATE_QUEUE), 1, REQUESTS - 1);
+
+	virtio_driver_start_loop(&f->driver); /* no kick from the driver is needed */
+	for (unsigned i = 0; i < REQUESTS; i++)
+		wait_used(f, INFLATE_QUEUE);
+}
+
+static void a_turn_serves_some_reports_and_comes_back(void **state)
+{
+	struct fixture *f = start(state, REPORTING | VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC));
+	struct ring_buffer buffers[128];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(buffers); i++)
+		buffers[i] = (struct ring_buffer){PAGE(0), 2 * MIB, true};
+	virtio_driver_stop_loop(&f->driver);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		struct ring *ring = &f->driver.rings[2];
+
+		ring_publish(ring, ring_chain_indirect(ring, BUFFER, buffers, ARRAY_SIZE(buffers)));
+	}
+	assert_in_range(serve_one_turn(f, 2), 1, REQUESTS - 1);
+
+	virtio_driver_start_loop(&f->driver);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		wait_used(f, 2);
 }
 
 static void deflating_only_counts(void **state)
@@ -472,6 +535,9 @@ int main(void)
 		TEST(pages_outside_ram_are_passed_over),
 		TEST(a_run_ends_at_the_end_of_ram),
 		TEST(odd_bytes_are_passed_over),
+		TEST(a_request_beyond_all_measure_breaks_the_device),
+		TEST(a_turn_serves_some_requests_and_comes_back),
+		TEST(a_turn_serves_some_reports_and_comes_back),
 		TEST(deflating_only_counts),
 		TEST(target_raises_a_config_interrupt),
 		TEST(target_beyond_ram_is_refused),
