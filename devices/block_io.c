@@ -6,20 +6,17 @@
 
 #include "devices/block_io_backend.h"
 
-/* As many blocking requests at a time; more would only queue in the host's disk. */
-#define POOL_THREADS 4
-
 static int create_backend(const struct block_io *base, enum block_io_kind kind, unsigned depth,
 			  struct block_io **out)
 {
 	int result;
 
 	if (kind == BLOCK_IO_POOL)
-		return block_io_pool_create(base, POOL_THREADS, out);
+		return block_io_pool_create(base, out);
 	result = block_io_uring_create(base, depth, out);
 	/* Containers and hardened hosts forbid it (EPERM, EACCES), old kernels lack it (ENOSYS). */
 	if (result && kind == BLOCK_IO_AUTO)
-		result = block_io_pool_create(base, POOL_THREADS, out);
+		result = block_io_pool_create(base, out);
 	return result;
 }
 
@@ -84,14 +81,30 @@ int block_io_event_fd(const struct block_io *io)
 	return io->event_fd;
 }
 
-void block_io_wait(struct block_io *io)
+int block_io_wait(struct block_io *io, uint64_t deadline)
 {
-	io->ops->wait(io);
+	return io->ops->wait(io, deadline);
 }
 
-const char *block_io_name(const struct block_io *io)
+void block_io_abandon(struct block_io *io, bool abandon)
 {
-	return io->ops->name;
+	atomic_store(&io->abandoned, abandon);
+	if (io->ops->abandon)
+		io->ops->abandon(io, abandon);
+}
+
+size_t block_request_slice(const struct block_request *request)
+{
+	uint64_t bytes = 0;
+	size_t count = 0;
+
+	while (count < request->iov_count) {
+		bytes += request->iov[count].iov_len;
+		if (bytes > BLOCK_SLICE)
+			break;
+		count++;
+	}
+	return count;
 }
 
 void block_request_advance(struct block_request *request, uint64_t bytes)

@@ -48,8 +48,8 @@ struct block_request {
 
 	/*
 	 * Called by block_io_reap(). @result is 0 or -errno: -EIO for a read behind the end of a
-	 * file that has shrunk, -EOPNOTSUPP for a discard that the host's storage cannot do. May
-	 * submit requests, this one included.
+	 * file that has shrunk, -EOPNOTSUPP for a discard that the host's storage cannot do,
+	 * -ECANCELED after block_io_abandon(). May submit requests, this one included.
 	 */
 	void (*done)(struct block_request *request, int result);
 
@@ -59,6 +59,9 @@ struct block_request {
 };
 
 struct block_io;
+
+/* A transfer goes to the kernel in slices of this many bytes at most, so that it can be stopped. */
+#define BLOCK_SLICE (2u << 20)
 
 /*
  * Serves @block (borrowed) with up to @depth requests under way. 0 or -errno; with BLOCK_IO_AUTO
@@ -82,11 +85,15 @@ int block_io_event_fd(const struct block_io *io);
 
 /*
  * Sleeps until block_io_reap() is worth calling; at least one request must be under way. The caller
- * may have dropped the owner's lock if no other call on @io can happen meanwhile.
+ * may have dropped the owner's lock if no other call on @io can happen meanwhile. 0, or -ETIMEDOUT
+ * if nothing has happened by @deadline (devices/deadline.h).
  */
-void block_io_wait(struct block_io *io);
+int block_io_wait(struct block_io *io, uint64_t deadline);
 
-/* "io_uring" or "threads": for messages. */
-const char *block_io_name(const struct block_io *io);
+/*
+ * For an owner that no longer wants its requests to be done: until told otherwise, those that wait
+ * complete with -ECANCELED, and running ones stop as soon as they can.
+ */
+void block_io_abandon(struct block_io *io, bool abandon);
 
 #endif

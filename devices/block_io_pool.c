@@ -11,11 +11,14 @@
 #include <unistd.h>
 
 #include "devices/block_io_backend.h"
+#include "devices/deadline.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/thread.h"
 
+/* As many blocking requests at a time; more would only queue in the host's disk. */
 #define THREADS_MAX 4u
-#define ZEROS_SIZE  (64u * 1024)
+
+#define ZEROS_SIZE (64u * 1024)
 
 struct block_pool {
 	struct block_io io;
@@ -28,22 +31,38 @@ struct block_pool {
 	unsigned queued;
 	unsigned idle; /* threads that wait for work */
 	unsigned threads;
-	unsigned threads_max;
 	bool stopping;
 	pthread_t thread[THREADS_MAX];
 };
 
-static int transfer(int fd, struct block_request *request)
+static bool is_abandoned(const struct block_io *io)
+{
+	return atomic_load_explicit(&io->abandoned, memory_order_relaxed);
+}
+
+/* What preadv(2) and pwritev2(2) return. */
+static ssize_t transfer_slice(int fd, const struct block_request *request)
+{
+	const struct iovec part = {request->iov->iov_base, BLOCK_SLICE};
+	size_t count = block_request_slice(request);
+	const struct iovec *iov = count ? request->iov : &part;
+
+	if (count == 0)
+		count = 1;
+	if (request->op == BLOCK_OP_READ)
+		return preadv(fd, iov, (int)count, (off_t)request->offset);
+	return pwritev2(fd, iov, (int)count, (off_t)request->offset,
+			request->durable ? RWF_DSYNC : 0);
+}
+
+static int transfer(const struct block_io *io, struct block_request *request)
 {
 	while (request->length > 0) {
 		ssize_t moved;
 
-		if (request->op == BLOCK_OP_READ)
-			moved = preadv(fd, request->iov, (int)request->iov_count,
-				       (off_t)request->offset);
-		else
-			moved = pwritev2(fd, request->iov, (int)request->iov_count,
-					 (off_t)request->offset, request->durable ? RWF_DSYNC : 0);
+		if (is_abandoned(io))
+			return -ECANCELED;
+		moved = transfer_slice(block_fd(io->block), request);
 		if (moved < 0 && errno == EINTR)
 			continue;
 		if (moved < 0)
@@ -90,14 +109,17 @@ static int discard(const struct block *block, const struct block_request *reques
 	return is_unsupported(result) ? -EOPNOTSUPP : result;
 }
 
-static int write_zeros(int fd, uint64_t offset, uint64_t length)
+static int write_zeros(const struct block_io *io, uint64_t offset, uint64_t length)
 {
 	static const char zeros[ZEROS_SIZE];
 
 	while (length > 0) {
-		ssize_t moved =
-			pwrite(fd, zeros, length < ZEROS_SIZE ? length : ZEROS_SIZE, (off_t)offset);
+		ssize_t moved;
 
+		if (is_abandoned(io))
+			return -ECANCELED;
+		moved = pwrite(block_fd(io->block), zeros,
+			       length < ZEROS_SIZE ? length : ZEROS_SIZE, (off_t)offset);
 		if (moved < 0 && errno == EINTR)
 			continue;
 		if (moved <= 0)
@@ -108,36 +130,39 @@ static int write_zeros(int fd, uint64_t offset, uint64_t length)
 	return 0;
 }
 
-static int write_zeroes(const struct block *block, const struct block_request *request)
+static int write_zeroes(const struct block_io *io, const struct block_request *request)
 {
-	int fd = block_fd(block);
+	int fd = block_fd(io->block);
 	int result = -EOPNOTSUPP;
 
 	if (request->may_unmap)
 		result = change_range(fd, FALLOC_FL_PUNCH_HOLE, request);
-	if (is_unsupported(result) && block_is_device(block))
+	if (is_unsupported(result) && block_is_device(io->block))
 		result = device_range(fd, BLKZEROOUT, request);
 	else if (is_unsupported(result))
 		result = change_range(fd, FALLOC_FL_ZERO_RANGE, request);
 	if (is_unsupported(result))
-		result = write_zeros(fd, request->offset, request->length);
+		result = write_zeros(io, request->offset, request->length);
 	if (!result && request->durable && fdatasync(fd))
 		result = -errno;
 	return result;
 }
 
-int block_io_execute(const struct block *block, struct block_request *request)
+/* Does a whole request at once. 0 or -errno. */
+static int execute(const struct block_io *io, struct block_request *request)
 {
+	if (is_abandoned(io))
+		return -ECANCELED;
 	switch (request->op) {
 	case BLOCK_OP_READ:
 	case BLOCK_OP_WRITE:
-		return transfer(block_fd(block), request);
+		return transfer(io, request);
 	case BLOCK_OP_FLUSH:
-		return fdatasync(block_fd(block)) ? -errno : 0;
+		return fdatasync(block_fd(io->block)) ? -errno : 0;
 	case BLOCK_OP_DISCARD:
-		return discard(block, request);
+		return discard(io->block, request);
 	case BLOCK_OP_WRITE_ZEROES:
-		return write_zeroes(block, request);
+		return write_zeroes(io, request);
 	}
 	return -EOPNOTSUPP;
 }
@@ -179,7 +204,7 @@ static void *run_thread(void *arg)
 		int result;
 
 		pthread_mutex_unlock(&pool->lock);
-		result = block_io_execute(pool->io.block, request);
+		result = execute(&pool->io, request);
 		pthread_mutex_lock(&pool->lock);
 		finish(pool, request, result);
 	}
@@ -193,7 +218,7 @@ static void pool_submit(struct block_io *io, struct block_request *request)
 	int result = 0;
 
 	pthread_mutex_lock(&pool->lock);
-	if (pool->queued >= pool->idle && pool->threads < pool->threads_max) {
+	if (pool->queued >= pool->idle && pool->threads < THREADS_MAX) {
 		result = thread_start(&pool->thread[pool->threads], "block-io", run_thread, pool);
 		pool->threads += !result;
 	}
@@ -225,14 +250,18 @@ static struct block_request *pool_reap(struct block_io *io)
 	return completed;
 }
 
-static void pool_wait(struct block_io *io)
+static int pool_wait(struct block_io *io, uint64_t deadline)
 {
 	struct block_pool *pool = container_of(io, struct block_pool, io);
+	const struct timespec until = deadline_timespec(deadline);
+	int result = 0;
 
 	pthread_mutex_lock(&pool->lock);
-	while (!pool->completed)
-		pthread_cond_wait(&pool->finished, &pool->lock);
+	while (!pool->completed && !result)
+		result = -pthread_cond_clockwait(&pool->finished, &pool->lock, CLOCK_MONOTONIC,
+						 &until);
 	pthread_mutex_unlock(&pool->lock);
+	return result;
 }
 
 static void pool_destroy(struct block_io *io)
@@ -253,7 +282,6 @@ static void pool_destroy(struct block_io *io)
 }
 
 static const struct block_io_ops pool_ops = {
-	.name = "threads",
 	.submit = pool_submit,
 	.kick = pool_kick,
 	.reap = pool_reap,
@@ -261,7 +289,7 @@ static const struct block_io_ops pool_ops = {
 	.destroy = pool_destroy,
 };
 
-int block_io_pool_create(const struct block_io *base, unsigned threads, struct block_io **out)
+int block_io_pool_create(const struct block_io *base, struct block_io **out)
 {
 	struct block_pool *pool = calloc(1, sizeof(*pool));
 
@@ -269,7 +297,6 @@ int block_io_pool_create(const struct block_io *base, unsigned threads, struct b
 		return -ENOMEM;
 	pool->io = *base;
 	pool->io.ops = &pool_ops;
-	pool->threads_max = threads < THREADS_MAX ? threads : THREADS_MAX;
 	pool->queue_tail = &pool->queue;
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->work, NULL);

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "devices/deadline.h"
 #include "memory/io_gate.h"
 #include "vmm/base/checked.h"
 
@@ -380,7 +381,7 @@ static void drain(struct virtio_blk *blk)
 	blk->draining = true;
 	while (blk->in_flight > 0) {
 		pthread_mutex_unlock(lock);
-		block_io_wait(blk->io);
+		block_io_wait(blk->io, DEADLINE_NEVER);
 		pthread_mutex_lock(lock);
 		block_io_reap(blk->io);
 	}

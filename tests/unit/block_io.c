@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "devices/block_io.h"
+#include "devices/deadline.h"
 #include "vmm/base/checked.h"
 
 #define DISK_SIZE (1u << 20)
@@ -130,7 +131,7 @@ static int finish(struct fixture *f, struct job *job)
 {
 	block_io_kick(f->io);
 	while (job->result == NOT_DONE) {
-		block_io_wait(f->io);
+		block_io_wait(f->io, DEADLINE_NEVER);
 		block_io_reap(f->io);
 	}
 	return job->result;
@@ -239,7 +240,7 @@ static void event_fd_tells_of_completions(void **state)
 
 	submit(f, &job);
 	block_io_kick(f->io);
-	block_io_wait(f->io);
+	block_io_wait(f->io, DEADLINE_NEVER);
 	/* The pool writes it under the lock that the wait takes, the kernel with the completion. */
 	assert_int_equal(eventfd_read(block_io_event_fd(f->io), &value), 0);
 	assert_int_equal(block_io_reap(f->io), 1);

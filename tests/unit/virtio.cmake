@@ -4,6 +4,7 @@ target_link_libraries(ebb_virtio_blk_fixture PUBLIC ebb_virtio_driver)
 
 ebb_c_test(block unit ebb_devices)
 ebb_c_test(block_io unit ebb_devices)
+ebb_c_test(block_io_limits unit ebb_devices)
 ebb_c_test(virtio_balloon unit ebb_virtio_driver)
 ebb_c_test(virtio_blk unit ebb_virtio_blk_fixture)
 ebb_c_test(virtio_blk_flow unit ebb_virtio_blk_fixture)
