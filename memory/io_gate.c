@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
+#include "vmm/base/clock.h"
+
 struct io_gate {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t drained;
@@ -92,9 +94,25 @@ void io_gate_close(struct io_gate *gate)
 	pthread_mutex_lock(&gate->lock);
 	assert(!gate->closed);
 	gate->closed = true;
-	while (gate->running > 0)
-		pthread_cond_wait(&gate->drained, &gate->lock);
 	pthread_mutex_unlock(&gate->lock);
+}
+
+int io_gate_wait_drained(struct io_gate *gate, uint64_t timeout_ns)
+{
+	uint64_t end = clock_monotonic_ns() + timeout_ns;
+	const struct timespec until = {
+		.tv_sec = (time_t)(end / NS_PER_SEC),
+		.tv_nsec = (long)(end % NS_PER_SEC),
+	};
+	int result = 0;
+
+	pthread_mutex_lock(&gate->lock);
+	while (gate->running > 0 && !result)
+		result = pthread_cond_clockwait(&gate->drained, &gate->lock, CLOCK_MONOTONIC,
+						&until);
+	result = gate->running > 0 ? -ETIMEDOUT : 0;
+	pthread_mutex_unlock(&gate->lock);
+	return result;
 }
 
 void io_gate_open(struct io_gate *gate)

@@ -60,6 +60,13 @@ static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
 		monitor->callbacks.trouble(monitor->callbacks.opaque, reason);
 }
 
+/* Trouble is over when nobody waits any more. */
+static void end_trouble(struct monitor *monitor)
+{
+	if (monitor->deferred_count == 0)
+		atomic_store(&monitor->in_trouble, false);
+}
+
 /*
  * Answers one fault. True: done with. False: *fault says when to try again.
  */
@@ -103,6 +110,10 @@ static void defer(struct monitor *monitor, const struct deferred_fault *fault)
 {
 	uint64_t page = align_down(fault->address, GUEST_PAGE_SIZE);
 
+	/* An answer wakes all who wait for the page: one entry is enough. */
+	for (size_t i = 0; i < monitor->deferred_count; i++)
+		if (align_down(monitor->deferred[i].address, GUEST_PAGE_SIZE) == page)
+			return;
 	if (monitor->deferred_count < DEFERRED_MAX)
 		monitor->deferred[monitor->deferred_count++] = *fault;
 	else
@@ -112,29 +123,24 @@ static void defer(struct monitor *monitor, const struct deferred_fault *fault)
 /* Reads and handles what waits. False: nothing did. */
 static bool serve_events(struct monitor *monitor)
 {
-	struct uffd_event events[UFFD_EVENTS_MAX];
-	size_t count = 0;
-	int result = uffd_read_events(monitor->uffd, events, &count);
+	uint64_t faults[UFFD_EVENTS_MAX];
+	size_t fault_count, events = 0;
+	int result = pager_read_events(monitor->pager, faults, &fault_count, &events);
 
 	if (result) {
 		tell_trouble(monitor, -result, "reading faults from the userfaultfd");
 		usleep(DELAY_TROUBLE_NS / NS_PER_US);
 		return false;
 	}
-	for (size_t i = 0; i < count; i++)
-		if (events[i].kind == UFFD_REMOVED &&
-		    pager_remove(monitor->pager, events[i].start, events[i].end))
-			log_error("swap: a remove event outside guest memory");
-	for (size_t i = 0; i < count; i++) {
-		struct deferred_fault fault = {.address = events[i].start};
+	for (size_t i = 0; i < fault_count; i++) {
+		struct deferred_fault fault = {.address = faults[i]};
 
-		if (events[i].kind == UFFD_REMOVED || events[i].kind == UFFD_OTHER)
-			continue;
 		fault.since_ns = clock_monotonic_ns();
 		if (!answer(monitor, &fault))
 			defer(monitor, &fault);
 	}
-	return count > 0;
+	end_trouble(monitor);
+	return events > 0;
 }
 
 static void retry_deferred(struct monitor *monitor)
@@ -149,22 +155,25 @@ static void retry_deferred(struct monitor *monitor)
 			monitor->deferred[kept++] = *fault;
 	}
 	monitor->deferred_count = kept;
-	if (kept == 0)
-		atomic_store(&monitor->in_trouble, false);
+	end_trouble(monitor);
 }
 
-/* How long poll may sleep: until the first deferred fault is due. NULL: for ever. */
-static struct timespec *next_due(const struct monitor *monitor, struct timespec *timeout)
+/*
+ * How long poll may sleep: until the first deferred fault is due, not at all if there is disk space
+ * to give back. NULL: for ever.
+ */
+static struct timespec *next_due(const struct monitor *monitor, bool reclaiming,
+				 struct timespec *timeout)
 {
 	uint64_t now = clock_monotonic_ns();
 	uint64_t due = UINT64_MAX;
 
-	if (monitor->deferred_count == 0)
+	if (monitor->deferred_count == 0 && !reclaiming)
 		return NULL;
 	for (size_t i = 0; i < monitor->deferred_count; i++)
 		if (monitor->deferred[i].due_ns < due)
 			due = monitor->deferred[i].due_ns;
-	due = due > now ? due - now : 0;
+	due = due > now && !reclaiming ? due - now : 0;
 	*timeout = (struct timespec){
 		.tv_sec = (time_t)(due / NS_PER_SEC),
 		.tv_nsec = (long)(due % NS_PER_SEC),
@@ -175,6 +184,7 @@ static struct timespec *next_due(const struct monitor *monitor, struct timespec 
 static void *run_monitor(void *arg)
 {
 	struct monitor *monitor = arg;
+	bool reclaiming = false;
 	struct pollfd fds[] = {
 		{.fd = uffd_descriptor(monitor->uffd), .events = POLLIN},
 		{.fd = monitor->stop_fd, .events = POLLIN},
@@ -182,15 +192,17 @@ static void *run_monitor(void *arg)
 
 	for (;;) {
 		struct timespec timeout;
+		int ready =
+			ppoll(fds, ARRAY_SIZE(fds), next_due(monitor, reclaiming, &timeout), NULL);
 
-		if (ppoll(fds, ARRAY_SIZE(fds), next_due(monitor, &timeout), NULL) < 0)
-			continue;
 		for (int i = 0; i < EVENT_ROUNDS && serve_events(monitor); i++)
 			;
 		if (monitor->deferred_count)
 			retry_deferred(monitor);
-		if (fds[1].revents)
+		if (ready > 0 && fds[1].revents)
 			return NULL;
+		/* A piece at a time, and only when no fault waits. */
+		reclaiming = ready != 0 || pager_reclaim(monitor->pager);
 	}
 }
 

@@ -6,8 +6,8 @@
  *   │ location of the stored copy (swap/store.h)            │  0   │ copy │state│
  *   └───────────────────────────────────────────────────────┴──────┴──────┴─────┘
  *
- * A SWAPPED page has a stored copy. A RESIDENT or STAGED page may have one: it was read back and
- * may still equal it ("clean").
+ * A SWAPPED page has a stored copy. A RESIDENT or STAGED page may have one, of when it was last
+ * swapped out: if it still equals that, it is *clean*, which only a comparison can tell.
  *
  * Locks: a *chunk* is 2 MiB of guest RAM; page_map_lock() takes the chunk that a page lies in.
  * Words are read and written with their chunk's lock held. No thread takes two chunks at once, and

@@ -1,6 +1,5 @@
 #include "swap/pager.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "swap/pager_internal.h"
 #include "vmm/base/checked.h"
+#include "vmm/base/log.h"
 
 #define BOUNCE_SIZE (STORE_BATCH_MAX * GUEST_PAGE_SIZE)
 
@@ -62,11 +62,19 @@ int pager_create(const struct guest_memory *memory, const struct uffd *uffd, str
 		result = -ENOMEM;
 		goto destroy_map;
 	}
+	pager->batches = pager_batches_create();
+	if (!pager->batches) {
+		result = -ENOMEM;
+		goto unmap_bounce;
+	}
+	pthread_mutex_init(&pager->removal_lock, NULL);
 	pthread_mutex_init(&pager->zap_lock, NULL);
 	pthread_cond_init(&pager->zap_applied, NULL);
 	*out = pager;
 	return 0;
 
+unmap_bounce:
+	munmap(pager->bounce, BOUNCE_SIZE);
 destroy_map:
 	page_map_destroy(pager->map);
 free_pager:
@@ -80,6 +88,8 @@ void pager_destroy(struct pager *pager)
 		return;
 	pthread_cond_destroy(&pager->zap_applied);
 	pthread_mutex_destroy(&pager->zap_lock);
+	pthread_mutex_destroy(&pager->removal_lock);
+	free(pager->batches);
 	munmap(pager->bounce, BOUNCE_SIZE);
 	page_map_destroy(pager->map);
 	free(pager);
@@ -88,17 +98,22 @@ void pager_destroy(struct pager *pager)
 int pager_register(struct pager *pager)
 {
 	uint8_t *view = guest_memory_guest_view(pager->memory);
-	int result = 0;
+	size_t i;
+	int result;
 
-	for (size_t i = 0; i < pager->region_count && !result; i++) {
+	for (i = 0; i < pager->region_count; i++) {
 		result = uffd_register(pager->uffd, view + pager->regions[i].offset,
 				       pager->regions[i].length,
 				       UFFD_MODE_MISSING | UFFD_MODE_MINOR);
 		if (result)
-			while (i-- > 0)
-				uffd_unregister(pager->uffd, view + pager->regions[i].offset,
-						pager->regions[i].length);
+			goto unregister;
 	}
+	return 0;
+
+unregister:
+	while (i-- > 0)
+		uffd_unregister(pager->uffd, view + pager->regions[i].offset,
+				pager->regions[i].length);
 	return result;
 }
 
@@ -171,11 +186,11 @@ int pager_read_store(struct pager *pager, const store_location locations[], size
 
 	for (int i = 0; i < PAGER_STORE_READ_TRIES && result; i++)
 		result = store_get(pager->store, locations, count, pages);
-	return result;
+	/* -EAGAIN would mean that nothing is wrong. */
+	return result == -EAGAIN ? -EIO : result;
 }
 
-/* True if the memfd has no page there: it was discarded. */
-static bool is_hole(const struct pager *pager, size_t page)
+bool pager_is_hole(const struct pager *pager, size_t page)
 {
 	uint64_t offset = page * GUEST_PAGE_SIZE;
 	uint64_t start, end;
@@ -191,7 +206,30 @@ static void set_resident(struct pager *pager, size_t page, struct page_entry ent
 	page_map_set(pager->map, page, entry);
 }
 
-static int resolve_empty(struct pager *pager, size_t page, struct page_entry entry);
+static int fill_zero(struct pager *pager, size_t page)
+{
+	int result =
+		uffd_zero(pager->uffd, pager_guest_address(pager, page), GUEST_PAGE_SIZE, NULL);
+
+	if (result)
+		return result;
+	pager_count(pager, COUNT_ZEROED, 1);
+	set_resident(pager, page, (struct page_entry){.state = PAGE_EMPTY});
+	return 0;
+}
+
+/* The map says that the page is in the memfd, and it is not: the guest has discarded it. */
+static int resolve_discarded(struct pager *pager, size_t page, struct page_entry entry)
+{
+	int result;
+
+	if (entry.has_copy)
+		store_drop(pager->store, entry.location);
+	page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
+	result = fill_zero(pager, page);
+	/* Filled in this moment: look again. */
+	return result == -EEXIST ? -EAGAIN : result;
+}
 
 /* The page is in the memfd: map it. */
 static int resolve_present(struct pager *pager, size_t page, struct page_entry entry)
@@ -199,41 +237,33 @@ static int resolve_present(struct pager *pager, size_t page, struct page_entry e
 	uint8_t *address = pager_guest_address(pager, page);
 	int result = uffd_continue(pager->uffd, address, GUEST_PAGE_SIZE, NULL);
 
-	if (result == -EEXIST) {
+	switch (result) {
+	case 0:
+		pager_count(pager, COUNT_CONTINUED, 1);
+		break;
+	case -EEXIST:
 		/* Mapped already: the fault is a second one for the same page. */
 		pager_count(pager, COUNT_REDUNDANT, 1);
 		result = uffd_wake(pager->uffd, address, GUEST_PAGE_SIZE);
-	} else if (result == -EFAULT) {
-		/* The event of the discard may still be unread, or its punch came after the event.
-		 */
-		if (!is_hole(pager, page))
-			return -EAGAIN;
-		if (entry.has_copy)
-			store_drop(pager->store, entry.location);
-		entry = (struct page_entry){.state = PAGE_EMPTY};
-		page_map_set(pager->map, page, entry);
-		return resolve_empty(pager, page, entry);
-	} else if (!result) {
-		pager_count(pager, COUNT_CONTINUED, 1);
+		if (result)
+			return result;
+		break;
+	case -EFAULT:
+		/* The event of the discard may still be unread, or its punch came after the event. */
+		return pager_is_hole(pager, page) ? resolve_discarded(pager, page, entry) : -EAGAIN;
+	default:
+		return result;
 	}
-	if (!result)
-		set_resident(pager, page, entry);
-	return result;
+	set_resident(pager, page, entry);
+	return 0;
 }
 
 static int resolve_empty(struct pager *pager, size_t page, struct page_entry entry)
 {
-	int result =
-		uffd_zero(pager->uffd, pager_guest_address(pager, page), GUEST_PAGE_SIZE, NULL);
+	int result = fill_zero(pager, page);
 
 	/* Populated before swap was enabled, or a discard whose punch is still to come. */
-	if (result == -EEXIST)
-		return resolve_present(pager, page, entry);
-	if (result)
-		return result;
-	pager_count(pager, COUNT_ZEROED, 1);
-	set_resident(pager, page, entry);
-	return 0;
+	return result == -EEXIST ? resolve_present(pager, page, entry) : result;
 }
 
 static int resolve_swapped(struct pager *pager, size_t page, struct page_entry entry)
@@ -243,13 +273,19 @@ static int resolve_swapped(struct pager *pager, size_t page, struct page_entry e
 	int result = pager_read_store(pager, &entry.location, 1, &buffer);
 
 	if (result)
-		return result == -EAGAIN ? -EIO : result;
+		return result;
 	result = uffd_copy(pager->uffd, pager_guest_address(pager, page), data, GUEST_PAGE_SIZE,
 			   NULL);
-	if (result == -EEXIST)
-		return resolve_present(pager, page, entry);
+	if (result == -EEXIST) {
+		/*
+		 * The store alone has a SWAPPED page. Whatever is in the memfd is a zero page that
+		 * somebody made by looking there (a debugger, /proc/PID/mem): it must not win.
+		 */
+		result = guest_memory_punch(pager->memory, page * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
+		return result ? result : -EAGAIN;
+	}
 	if (result)
-		return result;
+		return result == -EFAULT ? -EIO : result; /* -EFAULT means an address outside */
 	pager_count(pager, COUNT_COPIED, 1);
 	set_resident(pager, page, entry);
 	return 0;
@@ -321,9 +357,33 @@ int pager_remove(struct pager *pager, uint64_t start, uint64_t end)
 			page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
 		page_map_unlock(pager->map, page);
 	}
-	store_flush(pager->store);
 	pager_count(pager, COUNT_REMOVED, removed);
 	return 0;
+}
+
+int pager_read_events(struct pager *pager, uint64_t faults[static UFFD_EVENTS_MAX],
+		      size_t *fault_count, size_t *events)
+{
+	struct uffd_event batch[UFFD_EVENTS_MAX];
+	int result;
+
+	*fault_count = 0;
+	pthread_mutex_lock(&pager->removal_lock);
+	result = uffd_read_events(pager->uffd, batch, events);
+	for (size_t i = 0; !result && i < *events; i++)
+		if (batch[i].kind == UFFD_REMOVED &&
+		    pager_remove(pager, batch[i].start, batch[i].end))
+			log_error("swap: a remove event outside guest memory");
+	pthread_mutex_unlock(&pager->removal_lock);
+	for (size_t i = 0; !result && i < *events; i++)
+		if (batch[i].kind != UFFD_REMOVED && batch[i].kind != UFFD_OTHER)
+			faults[(*fault_count)++] = batch[i].start;
+	return result;
+}
+
+bool pager_reclaim(struct pager *pager)
+{
+	return store_reclaim(pager->store);
 }
 
 int pager_peek(struct pager *pager, uint64_t offset, void *buffer, size_t length)

@@ -1,30 +1,32 @@
 /*
- * The pager: who decides what happens to a page. It owns the page map; the userfaultfd, the store
- * and the guest memory are borrowed.
+ * The pager: who decides what happens to a page. It owns the page map; the userfaultfd, the store and
+ * the guest memory are borrowed.
  *
  *            touch: zero page                   stage (zap)
  *  EMPTY ───────────────────────► RESIDENT ───────────────────► STAGED
  *    ▲                              ▲   ▲ touch: CONTINUE, no copy │ │ trim: zero page → EMPTY
- *    │ REMOVE event (any state)     │   └──────────────────────────┘ │ trim: equals stored copy →
- * SWAPPED │                              │      touch cancels             ▼ write out │
- * │◄──────────────────────────  WRITING ──► punch hole ──► SWAPPED │                              │
- * touch, swap in: COPY
- *    └──────────────────────────────┴────────────────────────────────────────────────┘
+ *    │ REMOVE event (any state)     │   └──────────────────────────┘ │ trim: equals its copy → SWAPPED
+ *    │                              │      touch cancels             ▼ write out
+ *    │                              │◄──────────────────────────  WRITING ──► punch hole ──► SWAPPED
+ *    │                              │                                                           │
+ *    └──────────────────────────────┴───────────────── touch, swap in: COPY ────────────────────┘
  *
  * What keeps it right:
- *  - A decision is taken from the page's state under its chunk's lock, never from what a fault
- * said.
- *  - A page is read for writing out only after the zap that followed its staging has returned; a
- * touch meanwhile makes it RESIDENT and the write is thrown away. The punch and the change to
- * SWAPPED happen under one hold of the lock.
+ *  - A decision is taken from the page's state under its chunk's lock, never from what a fault said.
+ *  - A page is read for writing out only after the zap that followed its staging has returned; a touch
+ *    meanwhile makes it RESIDENT and the write is thrown away. It leaves the memfd only when the disk
+ *    has taken it, and the punch and the change to SWAPPED happen under one hold of the lock.
  *  - A staged page that is no longer in the memfd can only have been discarded by the guest (the
- * pager itself punches only together with a change of state): it is EMPTY.
+ *    pager itself punches only together with a change of state): it is EMPTY.
+ *  - Between the reading of a REMOVE event and its application the guest may go on, so the map is
+ *    behind. Bulk work that stages pages or brings them back excludes that moment (removal_lock). One
+ *    thread reads events; a second one could apply a REMOVE so late that it hits newer data.
  *  - The pager touches guest RAM through the pager view and the memfd only.
  *
- * Threads: pager_fault() and pager_remove() from the monitor (any number of threads); the bulk
- * functions (stage to swap_in) from one worker at a time; the rest from any thread. No function
- * sleeps on anything but disk I/O, the kernel's userfaultfd calls and a chunk's lock; pager_zap()
- * needs somebody who reads the userfaultfd's events.
+ * Threads: pager_read_events(), pager_fault() and pager_remove() from the monitor; the bulk functions
+ * (stage to swap_in) from one worker; the rest from any thread. No function sleeps on anything but
+ * disk I/O, the kernel's userfaultfd calls and the pager's own locks; pager_zap() needs somebody who
+ * reads events. Order of locks: removal_lock, a chunk's lock, the store's.
  */
 #ifndef EBB_SWAP_PAGER_H
 #define EBB_SWAP_PAGER_H
@@ -96,6 +98,13 @@ int pager_unregister(struct pager *pager);
 int pager_fault(struct pager *pager, uint64_t address);
 
 /*
+ * Reads what waits in the userfaultfd, applies its REMOVE events, and hands out the addresses of its
+ * faults. 0 with *events read (0: nothing waited) and *fault_count addresses; else -errno.
+ */
+int pager_read_events(struct pager *pager, uint64_t faults[static UFFD_EVENTS_MAX],
+		      size_t *fault_count, size_t *events);
+
+/*
  * Applies the REMOVE event [start, end): the zap that the pager announced itself is recognised and
  * changes nothing; everything else frees staging and store. -EFAULT: outside the regions.
  */
@@ -125,8 +134,16 @@ int pager_trim(struct pager *pager, struct pager_cursor *cursor, size_t budget);
 int pager_write_out(struct pager *pager, struct pager_cursor *cursor, size_t budget);
 int pager_swap_in(struct pager *pager, struct pager_cursor *cursor, size_t budget);
 
-/* Copies from memfd offset @offset, inside one page, without changing where the page is. 0 or
- * -errno. */
+/*
+ * Gives back some disk space of entries that were dropped. True: more is left. May sleep on the file
+ * system; any thread.
+ */
+bool pager_reclaim(struct pager *pager);
+
+/*
+ * Copies from memfd offset @offset, inside one page, without changing where the page is. @buffer must
+ * not be guest RAM, which could fault while a lock is held. 0 or -errno.
+ */
 int pager_peek(struct pager *pager, uint64_t offset, void *buffer, size_t length);
 
 size_t pager_pages(const struct pager *pager);

@@ -1,6 +1,7 @@
 /* The pager's bulk work: staging, zap, trim, write-out and swap-in, in small batches. */
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "swap/pager_internal.h"
@@ -14,12 +15,8 @@
 _Static_assert(BATCH <= STORE_BATCH_MAX && PAGE_MAP_CHUNK % BATCH == 0,
 	       "a batch is part of a chunk");
 
-/* Pages of one chunk that an operation has picked, ascending, as they were when it did. */
-struct batch {
-	size_t count;
-	size_t pages[BATCH];
-	struct page_entry entries[BATCH];
-};
+/* Batches that wait for one sync of the store (8 MiB). */
+#define GROUP 16u
 
 enum verdict {
 	KEEP,        /* stays in the memfd */
@@ -27,6 +24,20 @@ enum verdict {
 	LEAVE_CLEAN, /* equals its stored copy: SWAPPED */
 	LEAVE_STORED /* has been written: SWAPPED */
 };
+
+/* Pages of one chunk that an operation has picked, ascending, and what is to become of them. */
+struct batch {
+	size_t count;
+	size_t pages[BATCH];
+	struct page_entry entries[BATCH]; /* as they were when they were picked */
+	enum verdict verdicts[BATCH];
+	store_location stored[BATCH]; /* LEAVE_STORED: where */
+};
+
+struct batch *pager_batches_create(void)
+{
+	return calloc(GROUP, sizeof(struct batch));
+}
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -81,6 +92,7 @@ int pager_stage(struct pager *pager, struct pager_cursor *cursor, size_t budget)
 		}
 		data_end = cursor->data_end / GUEST_PAGE_SIZE;
 		end = min_size(end, data_end);
+		pthread_mutex_lock(&pager->removal_lock);
 		page_map_lock(pager->map, first);
 		for (size_t page = first; page < end; page++) {
 			struct page_entry entry = page_map_get(pager->map, page);
@@ -94,6 +106,7 @@ int pager_stage(struct pager *pager, struct pager_cursor *cursor, size_t budget)
 			cursor->moved++;
 		}
 		page_map_unlock(pager->map, first);
+		pthread_mutex_unlock(&pager->removal_lock);
 		cursor->page = end;
 	}
 	return 0;
@@ -111,18 +124,25 @@ static int zap_piece(struct pager *pager, size_t first, size_t end)
 	pthread_mutex_unlock(&pager->zap_lock);
 
 	result = guest_memory_zap(pager->memory, first * GUEST_PAGE_SIZE, length);
+	if (result) {
+		/* An event that was raised all the same has been read; let it be applied. */
+		pthread_mutex_lock(&pager->removal_lock);
+		pthread_mutex_lock(&pager->zap_lock);
+		pager->zap_start = pager->zap_end = 0;
+		pthread_mutex_unlock(&pager->zap_lock);
+		pthread_mutex_unlock(&pager->removal_lock);
+		return result;
+	}
 
 	/*
-	 * madvise() returned when the event had been read, perhaps not yet applied: the
-	 * announcement must stay until it is, or the event would count as a discard.
+	 * madvise() returned when the event had been read, perhaps not yet applied: the announcement
+	 * must stay until it is, or the event would count as a discard.
 	 */
 	pthread_mutex_lock(&pager->zap_lock);
-	if (result)
-		pager->zap_start = pager->zap_end = 0;
 	while (pager->zap_start != pager->zap_end)
 		pthread_cond_wait(&pager->zap_applied, &pager->zap_lock);
 	pthread_mutex_unlock(&pager->zap_lock);
-	return result;
+	return 0;
 }
 
 int pager_zap(struct pager *pager, struct pager_cursor *cursor, size_t budget)
@@ -145,20 +165,29 @@ int pager_zap(struct pager *pager, struct pager_cursor *cursor, size_t budget)
 	return 0;
 }
 
-/* Picks the pages of [first, end), part of one chunk, that are in a state of @states (a bit each).
+/*
+ * Picks the pages of [first, end), part of one chunk, that are in a state of @states (a bit each).
+ * With @mark_writing, they become WRITING.
  */
-static void pick(struct pager *pager, size_t first, size_t end, unsigned states,
+static void pick(struct pager *pager, size_t first, size_t end, unsigned states, bool mark_writing,
 		 struct batch *batch)
 {
 	batch->count = 0;
+	page_map_lock(pager->map, first);
 	for (size_t page = first; page < end; page++) {
 		struct page_entry entry = page_map_get(pager->map, page);
 
-		if (states & 1u << entry.state) {
-			batch->pages[batch->count] = page;
-			batch->entries[batch->count++] = entry;
+		if (!(states & 1u << entry.state))
+			continue;
+		batch->pages[batch->count] = page;
+		batch->entries[batch->count] = entry;
+		batch->verdicts[batch->count++] = KEEP;
+		if (mark_writing) {
+			entry.state = PAGE_WRITING;
+			page_map_set(pager->map, page, entry);
 		}
 	}
+	page_map_unlock(pager->map, first);
 }
 
 static bool is_zero_page(const uint8_t *page)
@@ -176,7 +205,7 @@ static bool is_zero_page(const uint8_t *page)
  * is touched meanwhile is no longer STAGED or WRITING when the verdict is carried out. A stored
  * copy that cannot be read is none: the data is in the memfd.
  */
-static void judge(struct pager *pager, const struct batch *batch, enum verdict verdicts[])
+static void judge(struct pager *pager, struct batch *batch)
 {
 	store_location locations[BATCH];
 	void *copies[BATCH];
@@ -184,8 +213,9 @@ static void judge(struct pager *pager, const struct batch *batch, enum verdict v
 	size_t count = 0;
 
 	for (size_t i = 0; i < batch->count; i++) {
-		verdicts[i] = is_zero_page(pager_alias(pager, batch->pages[i])) ? LEAVE_ZERO : KEEP;
-		if (verdicts[i] == KEEP && batch->entries[i].has_copy) {
+		if (is_zero_page(pager_alias(pager, batch->pages[i]))) {
+			batch->verdicts[i] = LEAVE_ZERO;
+		} else if (batch->entries[i].has_copy) {
 			locations[count] = batch->entries[i].location;
 			copies[count] = pager->bounce + count * GUEST_PAGE_SIZE;
 			index[count++] = i;
@@ -195,53 +225,53 @@ static void judge(struct pager *pager, const struct batch *batch, enum verdict v
 		return;
 	for (size_t i = 0; i < count; i++)
 		if (!memcmp(pager_alias(pager, batch->pages[index[i]]), copies[i], GUEST_PAGE_SIZE))
-			verdicts[index[i]] = LEAVE_CLEAN;
+			batch->verdicts[index[i]] = LEAVE_CLEAN;
 }
 
-/* Changes one page that has left the memfd. @stored: where LEAVE_STORED pages were written. */
-static void take_out(struct pager *pager, size_t page, enum verdict verdict, store_location stored)
+/* Changes page @i of @batch, which has left the memfd. */
+static void take_out(struct pager *pager, const struct batch *batch, size_t i)
 {
-	struct page_entry entry = page_map_get(pager->map, page);
+	struct page_entry entry = page_map_get(pager->map, batch->pages[i]);
 
-	if (verdict != LEAVE_CLEAN && entry.has_copy)
+	if (batch->verdicts[i] != LEAVE_CLEAN && entry.has_copy)
 		store_drop(pager->store, entry.location);
-	if (verdict == LEAVE_ZERO) {
+	if (batch->verdicts[i] == LEAVE_ZERO) {
 		entry = (struct page_entry){.state = PAGE_EMPTY};
 		pager_count(pager, COUNT_TRIMMED_ZERO, 1);
-	} else if (verdict == LEAVE_CLEAN) {
+	} else if (batch->verdicts[i] == LEAVE_CLEAN) {
 		entry.state = PAGE_SWAPPED;
 		pager_count(pager, COUNT_TRIMMED_CLEAN, 1);
 	} else {
-		entry = (struct page_entry){PAGE_SWAPPED, true, stored};
+		entry = (struct page_entry){PAGE_SWAPPED, true, batch->stored[i]};
 		pager_count(pager, COUNT_STORED, 1);
 	}
-	page_map_set(pager->map, page, entry);
+	page_map_set(pager->map, batch->pages[i], entry);
 }
 
-/* A page that stays: its write, if any, is thrown away, and a copy that it no longer equals too. */
-static void keep(struct pager *pager, size_t page, enum verdict verdict, store_location stored)
+/* Page @i stays: its write, if any, is thrown away, and a copy that it no longer equals too. */
+static void keep(struct pager *pager, const struct batch *batch, size_t i)
 {
-	struct page_entry entry = page_map_get(pager->map, page);
+	struct page_entry entry = page_map_get(pager->map, batch->pages[i]);
 
-	if (verdict == LEAVE_STORED)
-		store_drop(pager->store, stored);
+	if (batch->verdicts[i] == LEAVE_STORED)
+		store_drop(pager->store, batch->stored[i]);
 	if (entry.state == PAGE_WRITING)
 		entry.state = PAGE_STAGED;
 	else if (entry.state != PAGE_STAGED)
 		return;
-	if (verdict == KEEP && entry.has_copy) {
+	if (batch->verdicts[i] == KEEP && entry.has_copy) {
 		store_drop(pager->store, entry.location);
 		entry.has_copy = false;
 	}
-	page_map_set(pager->map, page, entry);
+	page_map_set(pager->map, batch->pages[i], entry);
 }
 
 /*
- * Carries the verdicts out, with one punch for each run of pages that leave the memfd. A page that
- * is no longer in state @expected was touched or discarded: it is left alone.
+ * Carries the verdicts out, with one punch for each run of pages that leave the memfd. A page that is
+ * no longer in state @expected was touched or discarded: it is left alone.
  */
 static int settle(struct pager *pager, const struct batch *batch, enum page_state expected,
-		  const enum verdict verdicts[], const store_location stored[], uint64_t *moved)
+		  uint64_t *moved)
 {
 	int result = 0;
 	size_t i = 0;
@@ -252,7 +282,7 @@ static int settle(struct pager *pager, const struct batch *batch, enum page_stat
 	while (i < batch->count) {
 		size_t run = i;
 
-		while (run < batch->count && verdicts[run] != KEEP &&
+		while (run < batch->count && batch->verdicts[run] != KEEP &&
 		       batch->pages[run] == batch->pages[i] + (run - i) &&
 		       page_map_get(pager->map, batch->pages[run]).state == expected)
 			run++;
@@ -261,13 +291,12 @@ static int settle(struct pager *pager, const struct batch *batch, enum page_stat
 				guest_memory_punch(pager->memory, batch->pages[i] * GUEST_PAGE_SIZE,
 						   (run - i) * GUEST_PAGE_SIZE);
 		if (run == i || result) {
-			keep(pager, batch->pages[i], verdicts[i], stored[i]);
-			i++;
+			keep(pager, batch, i++);
 			continue;
 		}
 		*moved += run - i;
 		for (; i < run; i++)
-			take_out(pager, batch->pages[i], verdicts[i], stored[i]);
+			take_out(pager, batch, i);
 	}
 	page_map_unlock(pager->map, batch->pages[0]);
 	/* What stays was mapped in the pager view by reading it. */
@@ -280,32 +309,26 @@ static int settle(struct pager *pager, const struct batch *batch, enum page_stat
 int pager_trim(struct pager *pager, struct pager_cursor *cursor, size_t budget)
 {
 	size_t stop = cursor->page + budget;
+	struct batch *batch = pager->batches;
 	size_t first, end;
 
 	while (next_stretch(pager, cursor, BATCH, &first, &end)) {
-		const store_location stored[BATCH] = {0};
-		enum verdict verdicts[BATCH];
-		struct batch batch;
 		int result;
 
 		if (first >= stop)
 			return 1;
-		page_map_lock(pager->map, first);
-		pick(pager, first, end, 1u << PAGE_STAGED, &batch);
-		page_map_unlock(pager->map, first);
-		judge(pager, &batch, verdicts);
-		result = settle(pager, &batch, PAGE_STAGED, verdicts, stored, &cursor->moved);
+		pick(pager, first, end, 1u << PAGE_STAGED, false, batch);
+		judge(pager, batch);
+		result = settle(pager, batch, PAGE_STAGED, &cursor->moved);
 		if (result)
 			return result;
 		cursor->page = end;
 	}
-	store_flush(pager->store);
 	return 0;
 }
 
 /* Writes what needs it. Pages behind a failure keep the verdict KEEP. */
-static int write_pages(struct pager *pager, const struct batch *batch, enum verdict verdicts[],
-		       store_location stored[])
+static int write_pages(struct pager *pager, struct batch *batch)
 {
 	const void *data[BATCH];
 	store_location locations[BATCH];
@@ -314,7 +337,7 @@ static int write_pages(struct pager *pager, const struct batch *batch, enum verd
 	int result;
 
 	for (size_t i = 0; i < batch->count; i++) {
-		if (verdicts[i] == KEEP) {
+		if (batch->verdicts[i] == KEEP) {
 			data[count] = pager_alias(pager, batch->pages[i]);
 			index[count++] = i;
 		}
@@ -324,20 +347,46 @@ static int write_pages(struct pager *pager, const struct batch *batch, enum verd
 	result = store_put(pager->store, data, count, locations, &done);
 	assert(done <= count);
 	for (size_t i = 0; i < done; i++) {
-		verdicts[index[i]] = LEAVE_STORED;
-		stored[index[i]] = locations[i];
+		batch->verdicts[index[i]] = LEAVE_STORED;
+		batch->stored[index[i]] = locations[i];
 	}
 	return result;
 }
 
-static void mark_writing(struct pager *pager, const struct batch *batch)
+/* The disk did not take what was put: nothing of it counts. */
+static void unwrite_pages(struct pager *pager, struct batch *batch)
 {
 	for (size_t i = 0; i < batch->count; i++) {
-		struct page_entry entry = batch->entries[i];
-
-		entry.state = PAGE_WRITING;
-		page_map_set(pager->map, batch->pages[i], entry);
+		if (batch->verdicts[i] == LEAVE_STORED) {
+			store_drop(pager->store, batch->stored[i]);
+			batch->verdicts[i] = KEEP;
+		}
 	}
+}
+
+/*
+ * Puts up to GROUP batches from @cursor on, so that one sync serves them all. *count batches are
+ * WRITING afterwards, whatever the result.
+ */
+static int put_group(struct pager *pager, struct pager_cursor *cursor, size_t stop, size_t *count)
+{
+	size_t first, end;
+	int result = 0;
+
+	*count = 0;
+	while (!result && *count < GROUP && next_stretch(pager, cursor, BATCH, &first, &end) &&
+	       first < stop) {
+		struct batch *batch = &pager->batches[*count];
+
+		pick(pager, first, end, 1u << PAGE_STAGED, true, batch);
+		if (batch->count > 0) {
+			judge(pager, batch);
+			result = write_pages(pager, batch);
+			(*count)++;
+		}
+		cursor->page = end;
+	}
+	return result;
 }
 
 int pager_write_out(struct pager *pager, struct pager_cursor *cursor, size_t budget)
@@ -346,25 +395,27 @@ int pager_write_out(struct pager *pager, struct pager_cursor *cursor, size_t bud
 	size_t first, end;
 
 	while (next_stretch(pager, cursor, BATCH, &first, &end)) {
-		store_location stored[BATCH] = {0};
-		enum verdict verdicts[BATCH];
-		struct batch batch;
-		int written, settled;
+		struct pager_cursor ahead = *cursor;
+		int written, synced, settled = 0;
+		size_t count;
 
 		if (first >= stop)
 			return 1;
-		page_map_lock(pager->map, first);
-		pick(pager, first, end, 1u << PAGE_STAGED, &batch);
-		mark_writing(pager, &batch);
-		page_map_unlock(pager->map, first);
-		judge(pager, &batch, verdicts);
-		written = write_pages(pager, &batch, verdicts, stored);
-		settled = settle(pager, &batch, PAGE_WRITING, verdicts, stored, &cursor->moved);
-		if (written || settled)
-			return written ? written : settled;
-		cursor->page = end;
+		written = put_group(pager, &ahead, stop, &count);
+		synced = store_sync(pager->store);
+		for (size_t i = 0; i < count; i++) {
+			int result;
+
+			if (synced)
+				unwrite_pages(pager, &pager->batches[i]);
+			result = settle(pager, &pager->batches[i], PAGE_WRITING, &cursor->moved);
+			if (!settled)
+				settled = result;
+		}
+		if (written || synced || settled)
+			return written ? written : synced ? synced : settled;
+		cursor->page = ahead.page;
 	}
-	store_flush(pager->store);
 	return 0;
 }
 
@@ -392,10 +443,27 @@ static bool is_as_picked(const struct pager *pager, const struct batch *batch, s
 	       now.location == batch->entries[i].location;
 }
 
+/* The answer for one page that could not be mapped as it was thought to be. */
+static int bring_back_one(struct pager *pager, size_t page, enum page_state state, int reason)
+{
+	struct page_entry entry = page_map_get(pager->map, page);
+
+	/* Discarded: there is nothing to bring back, and a fill would take memory again. */
+	if (state == PAGE_STAGED && reason == -EFAULT && pager_is_hole(pager, page)) {
+		if (entry.has_copy)
+			store_drop(pager->store, entry.location);
+		page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
+		return 0;
+	}
+	if (reason == -EEXIST || reason == -EFAULT)
+		return pager_resolve_locked(pager, page);
+	return reason;
+}
+
 /*
  * Maps a batch: STAGED pages by CONTINUE, SWAPPED ones by COPY from @data (a page each, in the
- * batch's order). Pages that have changed since they were picked were touched or discarded, and
- * need nothing. Runs of pages go in one call. Locked. *reached: pages that are done.
+ * batch's order). Pages that have changed since they were picked were touched or discarded, and need
+ * nothing. Runs of pages go in one call. Locked. *reached: pages that are done.
  */
 static int bring_back(struct pager *pager, const struct batch *batch, uint8_t *data,
 		      uint64_t *moved, size_t *reached)
@@ -427,12 +495,10 @@ static int bring_back(struct pager *pager, const struct batch *batch, uint8_t *d
 			pager_count(pager, COUNT_SWAPPED_IN, run);
 		*moved += run;
 		i += run;
-		/* Mapped already, or discarded: the page at @i has its own answer. */
-		if (result == -EEXIST || result == -EFAULT) {
+		if (result) {
 			assert(i < batch->count);
-			result = pager_resolve_locked(pager, batch->pages[i]);
-			if (!result)
-				i++;
+			result = bring_back_one(pager, batch->pages[i], state, result);
+			i += !result;
 		}
 	}
 	*reached = i;
@@ -455,34 +521,45 @@ static int read_batch(struct pager *pager, const struct batch *batch)
 	return count ? pager_read_store(pager, locations, count, pages) : 0;
 }
 
+/* True if a page is no longer as it was picked. */
+static bool has_changed(struct pager *pager, const struct batch *batch)
+{
+	bool changed = false;
+
+	page_map_lock(pager->map, batch->pages[0]);
+	for (size_t i = 0; i < batch->count && !changed; i++)
+		changed = !is_as_picked(pager, batch, i);
+	page_map_unlock(pager->map, batch->pages[0]);
+	return changed;
+}
+
 int pager_swap_in(struct pager *pager, struct pager_cursor *cursor, size_t budget)
 {
 	size_t stop = cursor->page + budget;
+	struct batch *batch = pager->batches;
 	size_t first, end;
 
 	while (next_stretch(pager, cursor, BATCH, &first, &end)) {
-		struct batch batch;
 		size_t reached;
 		int result;
 
 		if (first >= stop)
 			return 1;
-		page_map_lock(pager->map, first);
-		pick(pager, first, end, 1u << PAGE_STAGED | 1u << PAGE_SWAPPED, &batch);
-		page_map_unlock(pager->map, first);
-		/*
-		 * Entries may be dropped while they are read, by a discard; only put reuses their
-		 * space, and that is this thread's own. The pages then differ from what was picked.
-		 */
-		result = read_batch(pager, &batch);
+		pick(pager, first, end, 1u << PAGE_STAGED | 1u << PAGE_SWAPPED, false, batch);
+		result = read_batch(pager, batch);
+		/* An entry that a discard has dropped meanwhile may be unreadable, and need not be read. */
+		if (result && has_changed(pager, batch))
+			continue;
 		if (result)
-			return result == -EAGAIN ? -EIO : result;
+			return result;
+		pthread_mutex_lock(&pager->removal_lock);
 		page_map_lock(pager->map, first);
-		result = bring_back(pager, &batch, pager->bounce, &cursor->moved, &reached);
+		result = bring_back(pager, batch, pager->bounce, &cursor->moved, &reached);
 		page_map_unlock(pager->map, first);
+		pthread_mutex_unlock(&pager->removal_lock);
 		if (result) {
-			assert(reached < batch.count);
-			cursor->page = batch.pages[reached];
+			assert(reached < batch->count);
+			cursor->page = batch->pages[reached];
 			return result;
 		}
 		cursor->page = end;

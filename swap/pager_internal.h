@@ -32,6 +32,9 @@ struct pager {
 	struct pager_region regions[PAGER_REGIONS_MAX]; /* ascending */
 	_Atomic uint64_t counters[PAGER_COUNTERS];
 
+	/* Held from before events are read until their REMOVEs are applied. */
+	pthread_mutex_t removal_lock;
+
 	/* The zap that is under way, so that its REMOVE event is not taken for a discard. */
 	pthread_mutex_t zap_lock;
 	pthread_cond_t zap_applied;
@@ -39,12 +42,17 @@ struct pager {
 
 	/* The worker's own. */
 	uint8_t *bounce; /* STORE_BATCH_MAX pages */
+	struct batch *batches;
 };
 
 static inline void pager_count(struct pager *pager, enum pager_counter counter, uint64_t by)
 {
 	atomic_fetch_add_explicit(&pager->counters[counter], by, memory_order_relaxed);
 }
+
+/* What the worker works on; see pager_bulk.c. */
+struct batch;
+struct batch *pager_batches_create(void);
 
 /* Where @page is in the guest view. An address to hand to the kernel, never to be touched. */
 static inline uint8_t *pager_guest_address(const struct pager *pager, size_t page)
@@ -63,6 +71,9 @@ bool pager_next_in_region(const struct pager *pager, size_t page, size_t *first,
 
 /* Answers for @page with its chunk locked; results as pager_fault(). */
 int pager_resolve_locked(struct pager *pager, size_t page);
+
+/* True if the memfd has no page there: it was discarded. */
+bool pager_is_hole(const struct pager *pager, size_t page);
 
 /* store_get() that tries again. */
 int pager_read_store(struct pager *pager, const store_location locations[], size_t count,

@@ -18,6 +18,9 @@
 /* Pages between two looks at the cancel flag (16 MiB). */
 #define STEP 4096u
 
+/* Between two looks at the cancel flag while device I/O is awaited. */
+#define DRAIN_LOOK_NS (50 * NS_PER_MS)
+
 /* Before asking the kernel again what it answered by EAGAIN. */
 #define RETRY_NS (50 * NS_PER_US)
 
@@ -31,7 +34,7 @@ struct session {
 
 struct swap {
 	const struct guest_memory *memory;
-	const char *dir;
+	char *dir; /* NULL: none */
 	struct swap_callbacks callbacks;
 	pthread_t worker;
 
@@ -192,15 +195,21 @@ static int run_steps(struct swap *swap, bulk_step step, bool cancellable)
 }
 
 /*
- * After the zap: device I/O that pinned its pages before it has ended when this returns. What
- * begins from now on has faulted on its pages, so they are resident.
+ * After the zap: device I/O that pinned its pages before it has ended when this returns 0. What begins
+ * later has faulted on its pages, so they are resident. -ECANCELED: it did not end in time for the
+ * user, pages may still be pinned.
  */
-static void drain_pinned_io(struct swap *swap)
+static int drain_pinned_io(struct swap *swap)
 {
 	struct io_gate *gate = guest_memory_io_gate(swap->memory);
+	int result;
 
 	io_gate_close(gate);
+	do {
+		result = io_gate_wait_drained(gate, DRAIN_LOOK_NS);
+	} while (result && !atomic_load(&swap->cancel));
 	io_gate_open(gate);
+	return result ? -ECANCELED : 0;
 }
 
 static int zap_everything(struct swap *swap)
@@ -212,41 +221,56 @@ static int zap_everything(struct swap *swap)
 	do {
 		result = pager_zap(swap->session->pager, &cursor, STEP);
 	} while (result > 0);
-	drain_pinned_io(swap);
 	pthread_mutex_lock(&swap->lock);
 	swap->current.zap_ns = clock_monotonic_ns() - start;
 	pthread_mutex_unlock(&swap->lock);
 	return result;
 }
 
+/* Staging failed half-way: what is marked may still be mapped or pinned, and must not be written. */
+static void take_staging_back(struct swap *swap, bool fresh)
+{
+	if (run_steps(swap, pager_swap_in, false))
+		/* No operation but another enable looks at staged pages in this state. */
+		set_state(swap, SWAP_OUT);
+	else if (fresh)
+		end_session(swap);
+	else
+		set_state(swap, SWAP_RESIDENT);
+}
+
 static int do_enable(struct swap *swap, struct error *err)
 {
 	bool fresh = !swap->session;
-	int staged, zapped;
+	int staged, result;
 
 	if (fresh) {
 		struct session *session = NULL;
-		int result = session_create(swap, &session, err);
 
+		result = session_create(swap, &session, err);
 		if (result)
 			return result;
 		set_session(swap, session);
 	}
 	staged = run_steps(swap, pager_stage, true);
 	/* However far staging came: a page that is marked must be zapped before anything else. */
-	zapped = zap_everything(swap);
-	if (!zapped && (staged == 0 || staged == -ECANCELED)) {
-		set_state(swap, SWAP_STAGED);
-		return staged == 0
-			       ? 0
-			       : error_say(err, ECANCELED,
-					   "swap enable: cancelled; what was reached is staged");
+	result = zap_everything(swap);
+	if (!result)
+		result = drain_pinned_io(swap);
+	if (result || (staged && staged != -ECANCELED)) {
+		take_staging_back(swap, fresh);
+		if (result == -ECANCELED)
+			return error_say(err, ECANCELED,
+					 "swap enable: cancelled while device I/O was awaited; "
+					 "nothing is staged");
+		return error_errno(err, result ? -result : -staged, "swap enable: %s guest memory",
+				   result ? "zapping" : "staging");
 	}
-	run_steps(swap, pager_swap_in, false);
-	if (fresh)
-		end_session(swap);
-	return error_errno(err, zapped ? -zapped : -staged, "swap enable: %s guest memory",
-			   zapped ? "zapping" : "staging");
+	set_state(swap, SWAP_STAGED);
+	if (staged)
+		return error_say(err, ECANCELED,
+				 "swap enable: cancelled; what was reached is staged");
+	return 0;
 }
 
 static int do_trim(struct swap *swap, struct error *err)
@@ -356,6 +380,8 @@ static void run_request(struct swap *swap)
 
 	pthread_mutex_unlock(&swap->lock);
 	result = operations[operation].run(swap, &err);
+	while (swap->session && pager_reclaim(swap->session->pager))
+		;
 	pthread_mutex_lock(&swap->lock);
 	swap->current.running = false;
 	swap->current.result = result;
@@ -403,7 +429,13 @@ int swap_create(const struct guest_memory *memory, const struct swap_config *con
 	if (!swap)
 		return error_errno(err, ENOMEM, "swap");
 	swap->memory = memory;
-	swap->dir = config->dir;
+	if (config->dir) {
+		swap->dir = strdup(config->dir);
+		if (!swap->dir) {
+			free(swap);
+			return error_errno(err, ENOMEM, "swap");
+		}
+	}
 	if (callbacks)
 		swap->callbacks = *callbacks;
 	pthread_mutex_init(&swap->lock, NULL);
@@ -423,6 +455,7 @@ free_swap:
 	pthread_cond_destroy(&swap->finished);
 	pthread_cond_destroy(&swap->requested);
 	pthread_mutex_destroy(&swap->lock);
+	free(swap->dir);
 	free(swap);
 	return result;
 }
@@ -442,6 +475,7 @@ void swap_destroy(struct swap *swap)
 	pthread_cond_destroy(&swap->finished);
 	pthread_cond_destroy(&swap->requested);
 	pthread_mutex_destroy(&swap->lock);
+	free(swap->dir);
 	free(swap);
 }
 

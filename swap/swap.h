@@ -93,7 +93,7 @@ struct swap_operation_report {
 	uint64_t pages_total; /* pages to look at */
 	uint64_t pages_moved; /* staged, dropped, written or brought back */
 	uint64_t duration_ns; /* so far, or in all */
-	uint64_t zap_ns;      /* enable: time with the I/O gate closed */
+	uint64_t zap_ns;      /* enable: time of the zap alone */
 };
 
 struct swap_status {

@@ -26,7 +26,14 @@ int __real_store_get(struct store *store, const store_location locations[], size
 int __wrap_store_get(struct store *store, const store_location locations[], size_t count,
 		     void *const pages[]);
 
+int __real_store_sync(struct store *store);
+int __wrap_store_sync(struct store *store);
+void __real_store_drop(struct store *store, store_location location);
+void __wrap_store_drop(struct store *store, store_location location);
+
 static struct engine engine;
+static _Atomic int sync_error;
+static void (*during_drop)(void);
 static void (*during_put)(void);
 static _Atomic int failing_gets;
 static _Atomic int put_error;
@@ -53,8 +60,27 @@ int __wrap_store_get(struct store *store, const store_location locations[], size
 	return __real_store_get(store, locations, count, pages);
 }
 
+int __wrap_store_sync(struct store *store)
+{
+	int result = __real_store_sync(store);
+
+	return sync_error ? -sync_error : result;
+}
+
+void __wrap_store_drop(struct store *store, store_location location)
+{
+	void (*hook)(void) = during_drop;
+
+	__real_store_drop(store, location);
+	during_drop = NULL;
+	if (hook)
+		hook();
+}
+
 static void reset_hooks(void)
 {
+	sync_error = 0;
+	during_drop = NULL;
 	during_put = NULL;
 	failing_gets = 0;
 	put_error = 0;
@@ -172,6 +198,23 @@ static void a_full_store_leaves_the_page_staged(void **state)
 
 	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -ENOSPC);
 
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
+		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
+	}
+}
+
+static void a_disk_that_does_not_take_what_was_written_leaves_pages_staged(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	engine_stage(&engine);
+	sync_error = EIO;
+
+	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -EIO);
+
+	assert_int_equal(store_live_bytes(engine.store), 0);
 	for (size_t i = 0; i < 4; i++) {
 		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
 		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
@@ -343,6 +386,61 @@ static void data_written_after_a_late_remove_survives_a_swap_cycle(void **state)
 	assert_true(page_holds(page_of(&engine, 0), 6));
 }
 
+/* ---- a discard whose event is read, and not yet applied to all its pages ---- */
+
+#define MANY_PAGES 1024u
+
+static _Atomic bool removal_waits, removal_may_go_on;
+
+static void hold_removal(void)
+{
+	removal_waits = true;
+	await(removal_may_go_on);
+}
+
+static int create_large(void **state)
+{
+	(void)state;
+	reset_hooks();
+	removal_waits = removal_may_go_on = false;
+	engine_create(&engine, MANY_PAGES, true);
+	return 0;
+}
+
+static _Atomic bool swap_in_done;
+
+static void *swap_everything_in(void *unused)
+{
+	run_bulk(&engine, pager_swap_in, NULL);
+	swap_in_done = true;
+	return unused;
+}
+
+static void swap_in_brings_nothing_back_that_was_discarded(void **state)
+{
+	(void)state;
+	pthread_t worker;
+	for (size_t i = 0; i < MANY_PAGES; i++)
+		fill_page(page_of(&engine, i), (uint32_t)i);
+	engine_swap_out(&engine);
+	during_drop = hold_removal;
+	swap_in_done = false;
+
+	/* Returns when the event has been read; the monitor then sticks in the first page. */
+	assert_int_equal(guest_memory_discard_all(engine.memory), 0);
+	await(removal_waits);
+	pthread_create(&worker, NULL, swap_everything_in, NULL);
+	usleep(100000);
+	assert_false(swap_in_done);
+	removal_may_go_on = true;
+	pthread_join(worker, NULL);
+
+	assert_int_equal(allocated(), 0);
+	assert_int_equal(store_live_bytes(engine.store), 0);
+	for (size_t i = 0; i < MANY_PAGES; i += 100)
+		assert_int_equal(page_of(&engine, i)[0], 0);
+}
+
 static void *discard_all(void *unused)
 {
 	guest_memory_discard_all(engine.memory);
@@ -400,6 +498,7 @@ int main(void)
 		live(a_touch_during_writing_cancels_the_write),
 		live(a_discard_during_writing_cancels_the_write),
 		live(a_full_store_leaves_the_page_staged),
+		live(a_disk_that_does_not_take_what_was_written_leaves_pages_staged),
 		live(a_write_error_can_be_tried_again),
 		live(a_store_read_that_fails_once_is_retried),
 		live(a_store_that_cannot_be_read_holds_the_toucher_and_tells_once),
@@ -411,6 +510,8 @@ int main(void)
 		live(data_written_after_a_late_remove_survives_a_swap_cycle),
 		live(a_discard_of_exactly_the_zapped_range_counts_once),
 		live(a_zap_alone_discards_nothing),
+		cmocka_unit_test_setup_teardown(swap_in_brings_nothing_back_that_was_discarded,
+						create_large, destroy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -240,6 +240,27 @@ static void enable_waits_for_pinned_device_io(void **state)
 	io_gate_end(gate);
 }
 
+static void enable_can_be_cancelled_while_it_waits_for_device_io(void **state)
+{
+	struct vm *vm = *state;
+	struct io_gate *gate = guest_memory_io_gate(vm->memory);
+	fill(vm, 0, 100);
+	assert_true(io_gate_begin(gate));
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
+	usleep(20000);
+
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	assert_int_equal(swap_wait(vm->swap, NULL), -ECANCELED);
+
+	/* A page may still be pinned: nothing stays staged. */
+	assert_int_equal(status_of(vm).state, SWAP_DISABLED);
+	assert_true(io_gate_begin(gate));
+	io_gate_end(gate);
+	io_gate_end(gate);
+	assert_holds(vm, 0, 100);
+	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
+}
+
 static void a_second_operation_is_refused_while_one_runs(void **state)
 {
 	struct vm *vm = *state;
@@ -323,6 +344,48 @@ static void a_full_disk_stops_out_cleanly(void **state)
 	close_vm(&vm);
 	assert_int_equal(umount(dir), 0);
 	rmdir(dir);
+}
+
+/*
+ * A file system that promises more than its disk has: writes succeed, write-back fails. So do thin
+ * volumes and broken disks.
+ */
+static void a_disk_that_fails_behind_the_page_cache_loses_nothing(void **state)
+{
+	char dir[] = "/tmp/ebb-thin-XXXXXX";
+	char command[512];
+	struct vm vm;
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(
+		command, sizeof(command),
+		"exec 2>/dev/null; cd %s && mkdir disk fs && mount -t tmpfs -o size=12m tmpfs disk && "
+		"truncate -s 64M disk/image && mkfs.ext4 -q -O ^has_journal disk/image && "
+		"mount -o loop disk/image fs",
+		dir);
+	bool mounted = system(command) == 0;
+	if (mounted) {
+		char fs[64];
+		int result;
+
+		snprintf(fs, sizeof(fs), "%s/fs", dir);
+		open_vm(&vm, fs);
+		fill(&vm, 0, 6000);
+		assert_int_equal(run(&vm, SWAP_OP_ENABLE), 0);
+		result = run(&vm, SWAP_OP_OUT);
+		assert_true(result == -EIO || result == -ENOSPC);
+		assert_int_equal(status_of(&vm).state, SWAP_STAGED);
+		assert_holds(&vm, 0, 6000);
+		assert_int_equal(vm.fatal, 0);
+		close_vm(&vm);
+	}
+	snprintf(command, sizeof(command),
+		 "exec 2>/dev/null; umount %s/fs; umount %s/disk; rm -rf %s", dir, dir, dir);
+	assert_true(system(command) == 0 || !mounted);
+	if (!mounted) {
+		print_message("SKIP: a loop device with ext4 needs root and e2fsprogs\n");
+		skip();
+	}
 }
 
 static void expect_create_refused(const char *dir, int errnum, const char *words)
@@ -445,10 +508,12 @@ int main(void)
 		with_vm(commands_in_the_wrong_state_are_refused_naming_it),
 		cmocka_unit_test(without_a_directory_swap_says_which_option_is_missing),
 		with_vm(enable_waits_for_pinned_device_io),
+		with_vm(enable_can_be_cancelled_while_it_waits_for_device_io),
 		with_vm(a_second_operation_is_refused_while_one_runs),
 		with_vm(cancel_without_an_operation_is_refused),
 		with_vm(cancelling_any_operation_leaves_every_page_valid),
 		cmocka_unit_test(a_full_disk_stops_out_cleanly),
+		cmocka_unit_test(a_disk_that_fails_behind_the_page_cache_loses_nothing),
 		cmocka_unit_test(an_unusable_directory_is_refused_at_start),
 		cmocka_unit_test(a_full_directory_is_refused_at_start),
 		with_vm(peeking_through_the_access_interface_wakes_nothing),

@@ -1,4 +1,5 @@
 /* The gate that keeps pinned pages from being taken away. */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +29,7 @@ static atomic_bool closed;
 static void *close_gate(void *gate)
 {
 	io_gate_close(gate);
+	assert_int_equal(io_gate_wait_drained(gate, 10000000000), 0);
 	closed = true;
 	return NULL;
 }
@@ -48,6 +50,19 @@ static void closing_waits_for_what_is_running(void **state)
 	pthread_join(thread, NULL);
 
 	assert_true(closed);
+	io_gate_open(gate);
+}
+
+static void waiting_for_what_never_ends_times_out(void **state)
+{
+	struct io_gate *gate = *state;
+	assert_true(io_gate_begin(gate));
+	io_gate_close(gate);
+
+	assert_int_equal(io_gate_wait_drained(gate, 1000000), -ETIMEDOUT);
+
+	io_gate_end(gate);
+	assert_int_equal(io_gate_wait_drained(gate, 0), 0);
 	io_gate_open(gate);
 }
 
@@ -88,6 +103,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_gate(closing_waits_for_what_is_running),
+		with_gate(waiting_for_what_never_ends_times_out),
 		with_gate(a_closed_gate_lets_nothing_in),
 		with_gate(opening_tells_the_waiters),
 	};

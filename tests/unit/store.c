@@ -110,14 +110,16 @@ static void dropped_entries_give_their_space_back(void **state)
 
 	for (size_t i = 0; i < 64; i += 2)
 		store_drop(store, locations[i]);
-	store_flush(store);
+	while (store_reclaim(store))
+		;
 	assert_int_equal(store_live_bytes(store), 32 * PAGE);
 	assert_int_equal(store_disk_bytes(store), 32 * PAGE);
 	for (uint32_t i = 1; i < 64; i += 2)
 		assert_stored(store, locations[i], i);
 	for (size_t i = 1; i < 64; i += 2)
 		store_drop(store, locations[i]);
-	store_flush(store);
+	while (store_reclaim(store))
+		;
 
 	assert_int_equal(store_live_bytes(store), 0);
 	assert_int_equal(store_disk_bytes(store), 0);
@@ -137,17 +139,17 @@ static void a_reused_slot_keeps_its_new_contents(void **state)
 
 	for (uint32_t i = 19990; i < 20000; i++)
 		assert_stored(store, locations[i], i);
-	store_flush(store);
+	while (store_reclaim(store))
+		;
 	assert_int_equal(store_live_bytes(store), 10 * PAGE);
 	assert_true(store_disk_bytes(store) <= 64 * PAGE);
 }
 
-static void the_file_has_no_name_and_is_private(void **state)
+/* The store's file as somebody else would get at it; -1: there is none. */
+static int find_store_file(void)
 {
 	char path[64], target[256];
 	struct stat info;
-	int found = 0;
-	(void)state;
 
 	for (int fd = 3; fd < 64; fd++) {
 		ssize_t length;
@@ -157,14 +159,59 @@ static void the_file_has_no_name_and_is_private(void **state)
 		if (length < 0 || fstat(fd, &info) || !S_ISREG(info.st_mode))
 			continue;
 		target[length] = 0;
-		if (strncmp(target, directory(), strlen(directory())) ||
-		    !strstr(target, "(deleted)"))
-			continue;
-		found++;
-		assert_int_equal(info.st_nlink, 0);
-		assert_int_equal(info.st_mode & 0777, 0600);
+		if (!strncmp(target, directory(), strlen(directory())) &&
+		    strstr(target, "(deleted)"))
+			return fd;
 	}
-	assert_int_equal(found, 1);
+	return -1;
+}
+
+static void the_file_has_no_name_and_is_private(void **state)
+{
+	struct stat info;
+	(void)state;
+
+	assert_int_equal(fstat(find_store_file(), &info), 0);
+
+	assert_int_equal(info.st_nlink, 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+}
+
+static void a_flipped_bit_in_the_file_is_found(void **state)
+{
+	struct store *store = *state;
+	store_location good = put_one(store, 1), bad = put_one(store, 2);
+	uint8_t page[PAGE], byte;
+	void *pages[] = {page};
+	off_t offset = (off_t)bad * PAGE + 1234;
+	assert_int_equal(pread(find_store_file(), &byte, 1, offset), 1);
+	byte ^= 0x10;
+	assert_int_equal(pwrite(find_store_file(), &byte, 1, offset), 1);
+
+	assert_int_equal(store_get(store, &bad, 1, pages), -EBADMSG);
+	assert_stored(store, good, 1);
+}
+
+static void a_truncated_file_is_found(void **state)
+{
+	struct store *store = *state;
+	uint8_t page[PAGE];
+	void *pages[] = {page};
+	store_location location = put_one(store, 1);
+	assert_int_equal(ftruncate(find_store_file(), 100), 0);
+
+	assert_int_equal(store_get(store, &location, 1, pages), -EIO);
+}
+
+static void a_sync_leaves_the_entries_readable(void **state)
+{
+	struct store *store = *state;
+	store_location location = put_one(store, 1);
+
+	assert_int_equal(store_sync(store), 0);
+	assert_int_equal(store_sync(store), 0);
+
+	assert_stored(store, location, 1);
 }
 
 static void a_write_that_does_not_fit_says_so_and_keeps_the_rest(void **state)
@@ -202,6 +249,9 @@ int main(void)
 		with_store(dropped_entries_give_their_space_back),
 		with_store(a_reused_slot_keeps_its_new_contents),
 		with_store(the_file_has_no_name_and_is_private),
+		with_store(a_flipped_bit_in_the_file_is_found),
+		with_store(a_truncated_file_is_found),
+		with_store(a_sync_leaves_the_entries_readable),
 		with_store(a_write_that_does_not_fit_says_so_and_keeps_the_rest),
 	};
 
