@@ -32,7 +32,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from protocol import PORTS, Parser, frame  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BOOT_TIMEOUT = 180
+BOOT_TIMEOUT = 90
+BOOT_ATTEMPTS = 2
 MEMORY = "5G"
 SCRATCH_BYTES = 12 << 30
 # What a command inside may need to know of its surroundings.
@@ -65,6 +66,7 @@ def qemu_command(images, state):
         "-kernel", os.path.join(images, "hostvm", "bzImage"),
         "-initrd", os.path.join(images, "hostvm", "initramfs"), "-append", append,
         "-serial", "file:" + os.path.join(state, "console.log"),
+        "-monitor", "unix:" + os.path.join(state, "monitor") + ",server=on,wait=off",
         "-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
         "-virtfs", f"local,path={share},mount_tag=share,security_model=none,multidevs=remap",
         "-drive", f"file={os.path.join(state, 'scratch.img')},format=raw,if=virtio,cache=unsafe",
@@ -83,6 +85,18 @@ def start(images, state):
     if read_pid(state):
         raise HostVmError(f"it runs already (process {read_pid(state)})")
     os.makedirs(os.path.join(state, "share"), mode=0o700, exist_ok=True)
+    for attempt in range(BOOT_ATTEMPTS):
+        try:
+            start_once(images, state)
+            return
+        except HostVmError as error:
+            # See hold_static_keys() in agent.py for what may go wrong before the agent runs.
+            print(f"hostvm.py: attempt {attempt + 1}: {error}", file=sys.stderr)
+            stop(state)
+    raise HostVmError("it does not boot")
+
+
+def start_once(images, state):
     with open(os.path.join(state, "scratch.img"), "wb") as file:
         file.truncate(SCRATCH_BYTES)
     with open(os.path.join(state, "qemu.log"), "wb") as log:
@@ -93,10 +107,10 @@ def start(images, state):
     try:
         with Session(state, timeout=BOOT_TIMEOUT, alive=lambda: process.poll() is None):
             pass
-    except HostVmError:
+    except HostVmError as error:
         process.kill()
         process.wait()
-        raise HostVmError("it did not boot:\n" + tail(state)) from None
+        raise HostVmError(f"it did not boot: {error}\n{tail(state)}") from None
 
 
 def tail(state):
@@ -119,7 +133,7 @@ def stop(state):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.05)
-    for name in ["scratch.img", "pid"] + [f"command{port}" for port in range(PORTS)] \
+    for name in ["scratch.img", "pid", "monitor"] + [f"command{port}" for port in range(PORTS)] \
             + [f"command{port}.lock" for port in range(PORTS)]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(state, name))

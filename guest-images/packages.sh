@@ -1,0 +1,24 @@
+# The Debian packages that building, testing and the demo need. Sourced by shell scripts.
+
+EBB_BUILD_PACKAGES="gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-dev libfdt-dev
+	libcmocka-dev liburing-dev libjansson-dev libedit-dev acpica-tools make python3"
+EBB_TEST_PACKAGES="busybox-static device-tree-compiler kmod lz4 zstd xz-utils e2fsprogs mount
+	qemu-system-x86 util-linux"
+
+# install_packages PACKAGE…: installs those that are missing, as root or by sudo.
+install_packages() {
+	missing=
+	for package; do
+		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) in
+		ii*) ;;
+		*) missing="$missing $package" ;;
+		esac
+	done
+	[ -n "$missing" ] || return 0
+	as_root=
+	[ "$(id -u)" = 0 ] || as_root=sudo
+	echo "installing:$missing"
+	$as_root apt-get -qq update
+	# shellcheck disable=SC2086
+	DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install --no-install-recommends $missing >/dev/null
+}

@@ -1,0 +1,118 @@
+#!/bin/sh
+# Builds and tests ebb; does all its own set-up on a fresh Debian 12.
+#
+#     tests/run.sh [--quick] [NAME…]
+#
+# --quick  unit tests, short engine tests and the bare-metal guest, from one build: about two minutes
+# NAME…    only tests whose name contains one of these (as ctest -R has it), from the release build
+#
+# Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
+# and bare-guest tests with ASan and UBSan, engine tests with TSan, and everything with the release
+# build, stock Linux guests included. A test that needs what this host lacks is skipped and says why;
+# with CI=true it fails instead. Build directories are in build/, or in $EBB_BUILD_ROOT.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+builds=${EBB_BUILD_ROOT:-$root/build}
+quick=no
+names=
+
+for argument; do
+	case $argument in
+	--quick) quick=yes ;;
+	-h | --help)
+		sed -n '2,14s/^# \{0,1\}//p' "$0"
+		exit 0
+		;;
+	-*)
+		echo "run.sh: no such option: $argument" >&2
+		exit 2
+		;;
+	*) names=$names${names:+|}$argument ;;
+	esac
+done
+
+. "$root/guest-images/packages.sh"
+install_packages $EBB_BUILD_PACKAGES $EBB_TEST_PACKAGES
+
+jobs=$(nproc)
+results=
+
+say() {
+	printf '\n== %s\n' "$*"
+}
+
+# build PRESET DIRECTORY [OPTION…]
+build() {
+	preset=$1 directory=$2
+	shift 2
+	say "build $(basename "$directory")"
+	cmake -S "$root" --preset "$preset" -B "$directory" -DEBB_WERROR=ON \
+		-DEBB_GUEST_IMAGES="$builds/guest-images" "$@" >"$builds/configure.log" 2>&1 || {
+		cat "$builds/configure.log"
+		exit 1
+	}
+	cmake --build "$directory" -j "$jobs" | grep -E 'warning|error|FAILED|^ninja' || true
+	cmake --build "$directory" -j "$jobs" >/dev/null
+}
+
+# run_tests DIRECTORY OPTION…: their failures are remembered, the others still run.
+run_tests() {
+	directory=$1
+	shift
+	say "test $(basename "$directory")"
+	if "$root/tests/report.py" "$directory" --no-tests=error -j "$jobs" "$@"; then
+		results="$results$(basename "$directory"):passed "
+	else
+		results="$results$(basename "$directory"):FAILED "
+	fi
+}
+
+# The last run's output ends the script's; what was before is summed up above it.
+finish() {
+	case $results in
+	*FAILED*) exit 1 ;;
+	esac
+	exit 0
+}
+
+# Nothing outlives the script.
+clean_up() {
+	for directory in "$builds"/*/; do
+		if [ -e "$directory/CTestTestfile.cmake" ]; then
+			ctest --test-dir "$directory" -Q -R '^guest-images/hostvm-stop$' >/dev/null 2>&1 || true
+		fi
+	done
+}
+
+mkdir -p "$builds"
+trap 'exit 1' INT TERM HUP
+trap clean_up EXIT
+
+# The storm takes a minute; a short one does where time is short.
+if [ "$quick" = yes ] && [ -z "$names" ]; then
+	EBB_STORM_SECONDS=${EBB_STORM_SECONDS:-5}
+	export EBB_STORM_SECONDS
+	build release "$builds/release"
+	run_tests "$builds/release" -L '^(unit|engine|guest-bare)$'
+	finish
+fi
+
+if [ -n "$names" ]; then
+	build release "$builds/release"
+	run_tests "$builds/release" -R "$names"
+	finish
+fi
+
+build asan "$builds/asan"
+run_tests "$builds/asan" -L '^(unit|engine|guest-bare)$'
+build tsan "$builds/tsan"
+run_tests "$builds/tsan" -L '^engine$'
+CC=clang build release "$builds/clang"
+run_tests "$builds/clang" -L '^unit$'
+build release "$builds/release"
+
+before=$results
+say "so far: ${before:-nothing}"
+run_tests "$builds/release"
+finish
