@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ void __wrap_store_drop(struct store *store, store_location location);
 
 static struct engine engine;
 static _Atomic int sync_error;
-static void (*during_drop)(void);
+static void (*_Atomic during_drop)(void);
 static void (*during_put)(void);
 static _Atomic int failing_gets;
 static _Atomic int put_error;
@@ -69,10 +70,9 @@ int __wrap_store_sync(struct store *store)
 
 void __wrap_store_drop(struct store *store, store_location location)
 {
-	void (*hook)(void) = during_drop;
+	void (*hook)(void) = atomic_exchange(&during_drop, NULL);
 
 	__real_store_drop(store, location);
-	during_drop = NULL;
 	if (hook)
 		hook();
 }
