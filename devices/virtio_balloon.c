@@ -386,10 +386,11 @@ static void balloon_write_config(struct virtio_device *device, uint32_t offset, 
 }
 
 /* The target outlives a reset: a rebooted guest finds it when its driver starts. */
-static void balloon_reset(struct virtio_device *device)
+static int balloon_reset(struct virtio_device *device, uint64_t deadline)
 {
 	struct virtio_balloon *balloon = to_balloon(device);
 
+	(void)deadline;
 	balloon->stats_held = false;
 	pthread_mutex_lock(&balloon->status_lock);
 	balloon->status.actual_bytes = 0;
@@ -397,6 +398,7 @@ static void balloon_reset(struct virtio_device *device)
 	balloon->status.stats_present = 0;
 	balloon->stats_wanted = false;
 	pthread_mutex_unlock(&balloon->status_lock);
+	return 0;
 }
 
 static void balloon_destroy(struct virtio_device *device)

@@ -21,8 +21,8 @@
 /* A segment that spans two regions of RAM needs two. */
 #define IOVECS_MAX (VIRTQ_SEGMENTS_MAX + GUEST_MEMORY_REGIONS_MAX)
 
-/* Sectors of one discard or write-zeroes: 2 GiB, so that a reset never waits for long. */
-#define RANGE_SECTORS_MAX (1u << 22)
+/* Sectors of one discard or write-zeroes: 64 MiB, which any host can fill with zeros soon. */
+#define RANGE_SECTORS_MAX (1u << 17)
 
 /* Discards of whole host pages free space; smaller ones only write zeros. */
 #define DISCARD_SECTORS (4096u / BLOCK_SECTOR_SIZE)
@@ -31,6 +31,7 @@ struct blk_request {
 	struct block_request io;
 	struct virtio_blk *blk;
 	struct blk_request *next_free;
+	bool in_gate; /* counted by the I/O gate */
 	uint16_t head;
 	gpa_t status_gpa;
 	uint64_t data_room; /* writable bytes before the status byte */
@@ -99,6 +100,13 @@ static uint32_t written_length(const struct blk_request *request)
 	return written < UINT32_MAX ? (uint32_t)written : UINT32_MAX;
 }
 
+static void leave_gate(struct virtio_blk *blk, struct blk_request *request)
+{
+	if (request->in_gate)
+		io_gate_end(guest_memory_io_gate(blk->device.memory));
+	request->in_gate = false;
+}
+
 /* Ends a request: status byte, used ring, gate. */
 static void complete(struct virtio_blk *blk, struct blk_request *request, uint8_t status)
 {
@@ -109,7 +117,7 @@ static void complete(struct virtio_blk *blk, struct blk_request *request, uint8_
 		virtqueue_push(&device->queues[0], request->head, written_length(request));
 		blk->pushed = true;
 	}
-	io_gate_end(guest_memory_io_gate(device->memory));
+	leave_gate(blk, request);
 	put_request(blk, request);
 }
 
@@ -131,7 +139,8 @@ static void io_done(struct block_request *io, int result)
 		status = VIRTIO_BLK_S_UNSUPP;
 	else if (result)
 		status = VIRTIO_BLK_S_IOERR;
-	if (status == VIRTIO_BLK_S_IOERR && log_ratelimit_pass(&limit))
+	/* Cancelled is what a reset or the end has abandoned. */
+	if (status == VIRTIO_BLK_S_IOERR && result != -ECANCELED && log_ratelimit_pass(&limit))
 		log_warning("disk %s: %s at byte %llu: %s", block_path(blk->block), names[io->op],
 			    (unsigned long long)io->offset, strerrordesc_np(-result));
 	if (status == VIRTIO_BLK_S_OK && io->op == BLOCK_OP_READ)
@@ -143,6 +152,9 @@ static void io_done(struct block_request *io, int result)
 static uint8_t submit(struct virtio_blk *blk, struct blk_request *request)
 {
 	request->io.done = io_done;
+	/* Only transfers pin guest memory; the others may take long, and swap need not wait. */
+	if (request->io.op != BLOCK_OP_READ && request->io.op != BLOCK_OP_WRITE)
+		leave_gate(blk, request);
 	blk->in_flight++;
 	block_io_submit(blk->io, &request->io);
 	return PENDING;
@@ -252,15 +264,12 @@ static uint8_t start(struct virtio_blk *blk, struct blk_request *request,
 	}
 }
 
-/* Where the chain's last writable byte is; there is at least one. */
+/* Where the chain's last writable byte is; there is at least one, and no segment is empty. */
 static gpa_t last_writable_byte(const struct virtq_chain *chain)
 {
-	const struct virtq_segment *segment = &chain->segments[chain->readable + chain->writable];
+	const struct virtq_segment *last = &chain->segments[chain->readable + chain->writable - 1];
 
-	do
-		segment--;
-	while (segment->length == 0);
-	return segment->gpa + segment->length - 1;
+	return last->gpa + last->length - 1;
 }
 
 /* Serves the chain in blk->chain. False: the driver broke the protocol. */
@@ -281,6 +290,7 @@ static bool serve_chain(struct virtio_blk *blk, struct blk_request *request)
 	request->status_gpa = last_writable_byte(chain);
 	request->data_room = chain->writable_bytes - 1;
 	request->data_written = 0;
+	request->in_gate = true;
 	status = start(blk, request, &header);
 	if (status != PENDING)
 		complete(blk, request, status);
@@ -368,31 +378,41 @@ static void on_gate_open(void *opaque, uint32_t events)
 }
 
 /*
- * Waits for all transfers, finding their completions by itself: so it works on the I/O thread, on
- * any other, and when the loop does not run. The lock is dropped meanwhile, draining keeps others
- * away.
+ * Abandons all requests and waits for their end, finding completions by itself: so it works on the
+ * I/O thread, on any other, and when the loop does not run. The lock is dropped meanwhile, draining
+ * keeps others away. 0, or -ETIMEDOUT: then they stay abandoned, until a later drain succeeds.
  */
-static void drain(struct virtio_blk *blk)
+static int drain(struct virtio_blk *blk, uint64_t deadline)
 {
+	const struct timespec until = deadline_timespec(deadline);
 	pthread_mutex_t *lock = &blk->device.lock;
+	int result = 0;
 
-	while (blk->draining)
-		pthread_cond_wait(&blk->drained, lock);
+	while (blk->draining && !result)
+		result = -pthread_cond_clockwait(&blk->drained, lock, CLOCK_MONOTONIC, &until);
+	if (result)
+		return result;
 	blk->draining = true;
-	while (blk->in_flight > 0) {
+	block_io_abandon(blk->io, true);
+	while (blk->in_flight > 0 && !result) {
 		pthread_mutex_unlock(lock);
-		block_io_wait(blk->io, DEADLINE_NEVER);
+		result = block_io_wait(blk->io, deadline);
 		pthread_mutex_lock(lock);
 		block_io_reap(blk->io);
+	}
+	if (blk->in_flight == 0) {
+		block_io_abandon(blk->io, false);
+		result = 0;
 	}
 	blk->pushed = false;
 	blk->draining = false;
 	pthread_cond_broadcast(&blk->drained);
+	return result;
 }
 
-static void blk_reset(struct virtio_device *device)
+static int blk_reset(struct virtio_device *device, uint64_t deadline)
 {
-	drain(to_blk(device));
+	return drain(to_blk(device), deadline);
 }
 
 static void blk_read_config(struct virtio_device *device, uint32_t offset, void *data,
@@ -413,7 +433,7 @@ static void blk_destroy(struct virtio_device *device)
 	struct virtio_blk *blk = to_blk(device);
 
 	pthread_mutex_lock(&device->lock);
-	drain(blk);
+	drain(blk, DEADLINE_NEVER);
 	pthread_mutex_unlock(&device->lock);
 	event_source_remove(blk->gate_source);
 	event_source_remove(blk->completion_source);

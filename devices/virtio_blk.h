@@ -4,9 +4,10 @@
  * Offers SEG_MAX, BLK_SIZE, FLUSH, and RO or DISCARD and WRITE_ZEROES. A driver that does not take
  * FLUSH gets writes that are durable when they complete.
  *
- * Threads and locks as in virtio_device.h. Each request runs inside the I/O gate of guest memory
- * (memory/io_gate.h); while that is closed, requests wait in the queue. A reset waits for the
- * requests that are under way, on whichever thread it is called, whether or not the loop runs.
+ * Threads and locks as in virtio_device.h. Each transfer runs inside the I/O gate of guest memory
+ * (memory/io_gate.h); while that is closed, requests wait in the queue. A reset abandons the
+ * requests that are under way and waits for their end, on whichever thread it is called, whether or
+ * not the loop runs.
  */
 #ifndef EBB_DEVICES_VIRTIO_BLK_H
 #define EBB_DEVICES_VIRTIO_BLK_H

@@ -107,14 +107,17 @@ void virtio_device_needs_reset(struct virtio_device *device, const char *why)
 	virtio_device_signal_config(device);
 }
 
-void virtio_device_reset(struct virtio_device *device)
+int virtio_device_reset(struct virtio_device *device, uint64_t deadline)
 {
+	int result = 0;
+
 	device->status = 0;
 	reset_queues(device);
 	if (device->ops->reset)
-		device->ops->reset(device);
+		result = device->ops->reset(device, deadline);
 	device->driver_features = 0;
 	atomic_store(&device->interrupt_status, 0);
+	return result;
 }
 
 static bool features_are_acceptable(const struct virtio_device *device)

@@ -52,9 +52,10 @@ struct virtio_device_ops {
 	/*
 	 * The driver resets the device: drop what is pending, and return only when no transfer to
 	 * or from guest memory is under way (release device->lock to wait for them). The queues
-	 * are down already: a late virtqueue_push() is refused, the device is not live. Optional.
+	 * are down already: a late virtqueue_push() is refused, the device is not live. 0, or
+	 * -ETIMEDOUT if transfers still run at @deadline (devices/deadline.h). Optional.
 	 */
-	void (*reset)(struct virtio_device *device);
+	int (*reset)(struct virtio_device *device, uint64_t deadline);
 	/* Frees the device: the I/O loop no longer runs. */
 	void (*destroy)(struct virtio_device *device);
 };
@@ -108,8 +109,11 @@ void virtio_device_signal_config(struct virtio_device *device);
  * interrupt. */
 void virtio_device_needs_reset(struct virtio_device *device, const char *why);
 
-/* Resets to the state after creation (status 0, queues forgotten). Lock held by the caller. */
-void virtio_device_reset(struct virtio_device *device);
+/*
+ * Resets to the state after creation (status 0, queues forgotten). Lock held by the caller. 0, or
+ * -ETIMEDOUT: all of that, but transfers still run, and the guest's memory must not change hands.
+ */
+int virtio_device_reset(struct virtio_device *device, uint64_t deadline);
 
 /*
  * The driver writes the status field (section 2.1): sets what may be set. FEATURES_OK is refused

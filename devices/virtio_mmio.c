@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "devices/deadline.h"
 #include "vmm/base/checked.h"
 
 #define MAGIC     0x74726976u /* "virt" */
@@ -164,27 +165,58 @@ static void lock(struct virtio_mmio *mmio)
 		pthread_cond_wait(&mmio->reset_done, &mmio->device->lock);
 }
 
+/* 0, or -ETIMEDOUT without the lock. */
+static int lock_until(struct virtio_mmio *mmio, uint64_t deadline)
+{
+	const struct timespec until = deadline_timespec(deadline);
+	pthread_mutex_t *mutex = &mmio->device->lock;
+	int result = -pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+
+	if (result)
+		return result;
+	while (mmio->resetting && !result)
+		result = -pthread_cond_clockwait(&mmio->reset_done, mutex, CLOCK_MONOTONIC, &until);
+	if (result)
+		pthread_mutex_unlock(mutex);
+	return result;
+}
+
 static void unlock(struct virtio_mmio *mmio)
 {
 	pthread_mutex_unlock(&mmio->device->lock);
 }
 
-static void reset_locked(struct virtio_mmio *mmio)
+static int reset_locked(struct virtio_mmio *mmio, uint64_t deadline)
 {
+	int result;
+
 	mmio->resetting = true;
-	virtio_device_reset(mmio->device);
+	result = virtio_device_reset(mmio->device, deadline);
 	mmio->device_features_select = 0;
 	mmio->driver_features_select = 0;
 	mmio->queue_select = 0;
 	mmio->odd_features = false;
 	mmio->resetting = false;
 	pthread_cond_broadcast(&mmio->reset_done);
+	return result;
+}
+
+int virtio_mmio_try_reset(struct virtio_mmio *mmio, uint64_t timeout_ns)
+{
+	uint64_t deadline = deadline_in(timeout_ns);
+	int result = lock_until(mmio, deadline);
+
+	if (result)
+		return result;
+	result = reset_locked(mmio, deadline);
+	unlock(mmio);
+	return result;
 }
 
 void virtio_mmio_reset(struct virtio_mmio *mmio)
 {
 	lock(mmio);
-	reset_locked(mmio);
+	reset_locked(mmio, DEADLINE_NEVER);
 	unlock(mmio);
 }
 
@@ -301,7 +333,7 @@ static void write_driver_features(struct virtio_mmio *mmio, uint32_t value)
 static void write_status(struct virtio_mmio *mmio, uint32_t value)
 {
 	if (value == 0) {
-		reset_locked(mmio);
+		reset_locked(mmio, DEADLINE_NEVER);
 		return;
 	}
 	if (mmio->odd_features)

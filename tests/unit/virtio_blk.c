@@ -61,7 +61,7 @@ static void config_describes_the_disk(void **state)
 	assert_int_equal(virtio_driver_read_config(&f->driver, 0, 8), DISK_SIZE / 512);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 12, 4), 254);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 20, 4), 512);
-	assert_int_equal(virtio_driver_read_config(&f->driver, 36, 4), 1u << 22);
+	assert_int_equal(virtio_driver_read_config(&f->driver, 36, 4), 1u << 17);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 0xf0, 4), 0);
 }
 

@@ -8,7 +8,9 @@
 
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,12 +101,35 @@ static void gate_closes_while_requests_keep_coming(void **state)
 	}
 }
 
+/* For a flush: another header than that of other requests. */
+static void add_flush(struct fixture *f)
+{
+	const struct ring_buffer flush[] = {{HEADER + 16, 16, false}, {STATUS + READS, 1, true}};
+	const struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_FLUSH};
+
+	ring_write(f->ring, HEADER + 16, &header, sizeof(header));
+	ring_add(f->ring, flush, 2);
+}
+
 /* Takes the requests on this thread, so that they are under way for certain. */
 static void serve_here(struct fixture *f)
 {
 	pthread_mutex_lock(&f->device->lock);
 	f->device->ops->serve_queue(f->device, 0);
 	pthread_mutex_unlock(&f->device->lock);
+}
+
+static void gate_does_not_wait_for_what_touches_no_guest_memory(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+	struct io_gate *gate = guest_memory_io_gate(f->driver.memory);
+
+	virtio_driver_stop_loop(&f->driver); /* nobody sees the flush complete */
+	add_flush(f);
+	serve_here(f);
+	io_gate_close(gate);
+	io_gate_open(gate);
+	assert_int_equal(ring_used_index(f->ring), 0);
 }
 
 static void assert_at_rest(struct fixture *f)
@@ -172,19 +197,42 @@ static void *serve_and_end(void *opaque)
 	return NULL;
 }
 
-/* The kernel cancels what a thread that ends has left in an io_uring. */
+/* Where messages go instead of standard error, until uncaught; for tests of what is not said. */
+static FILE *catch_messages(int *old_stderr)
+{
+	FILE *caught = tmpfile();
+
+	assert_non_null(caught);
+	*old_stderr = dup(STDERR_FILENO);
+	assert_true(dup2(fileno(caught), STDERR_FILENO) >= 0);
+	log_set_level(LOG_LEVEL_WARNING);
+	return caught;
+}
+
+static long uncatch_messages(FILE *caught, int old_stderr)
+{
+	struct stat st;
+
+	log_set_level(LOG_LEVEL_ERROR);
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	dup2(old_stderr, STDERR_FILENO);
+	close(old_stderr);
+	fclose(caught);
+	return st.st_size;
+}
+
+/* The kernel cancels what a thread that ends has left in an io_uring. That is no error. */
 static void reset_finds_requests_of_a_thread_that_ended(void **state)
 {
 	struct fixture *f = blk_start(state, ALL_FEATURES);
-	const struct ring_buffer flush[] = {{HEADER + 16, 16, false}, {STATUS + READS, 1, true}};
-	const struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_FLUSH};
+	int old_stderr;
+	FILE *messages = catch_messages(&old_stderr);
 	pthread_t thread;
 
 	virtio_driver_stop_loop(&f->driver);
 	for (unsigned round = 0; round < 20; round++) {
 		virtio_driver_start(&f->driver, ALL_FEATURES);
-		ring_write(f->ring, HEADER + 16, &header, sizeof(header));
-		ring_add(f->ring, flush, 2);
+		add_flush(f);
 		for (unsigned i = 0; i < 3; i++)
 			ring_publish(f->ring, 0); /* the same flush, four times in all */
 		assert_int_equal(pthread_create(&thread, NULL, serve_and_end, f), 0);
@@ -192,6 +240,7 @@ static void reset_finds_requests_of_a_thread_that_ended(void **state)
 		virtio_driver_write(&f->driver, VIRTIO_MMIO_STATUS, 0);
 		assert_at_rest(f);
 	}
+	assert_int_equal(uncatch_messages(messages, old_stderr), 0);
 }
 
 static void destruction_waits_for_requests(void **state)
@@ -210,6 +259,7 @@ int main(void)
 		BLK_BOTH(serves_many_requests_by_event_index),
 		BLK_BOTH(closed_gate_holds_requests_back),
 		BLK_BOTH(gate_closes_while_requests_keep_coming),
+		BLK_BOTH(gate_does_not_wait_for_what_touches_no_guest_memory),
 		BLK_BOTH(reset_waits_for_requests),
 		BLK_BOTH(reset_works_when_the_loop_does_not_run),
 		BLK_BOTH(reset_works_on_the_loops_thread),

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
@@ -14,6 +15,7 @@
 
 #include "virtio_probe.h"
 #include "vmm/base/checked.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 
 static void identifies_itself(void **state)
@@ -242,6 +244,52 @@ static void registers_wait_while_a_reset_waits_for_transfers(void **state)
 	assert_int_equal(reg(fixture, VIRTIO_MMIO_STATUS), VIRTIO_CONFIG_S_ACKNOWLEDGE);
 }
 
+static void a_reset_with_a_limit_gives_up_on_transfers(void **state)
+{
+	struct probe_fixture *fixture = *state;
+
+	probe_start(fixture);
+	atomic_store(&fixture->probe->hold_reset, true);
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+
+	atomic_store(&fixture->probe->hold_reset, false);
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 5 * NS_PER_SEC), 0);
+	assert_int_equal(reg(fixture, VIRTIO_MMIO_STATUS), 0);
+	probe_start(fixture);
+}
+
+static void a_reset_with_a_limit_gives_up_on_the_lock(void **state)
+{
+	struct probe_fixture *fixture = *state;
+	struct virtio_device *device = &fixture->probe->device;
+
+	probe_start(fixture);
+	pthread_mutex_lock(&device->lock);
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	pthread_mutex_unlock(&device->lock);
+
+	assert_int_equal(fixture->probe->resets, 1); /* by the start */
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, UINT64_MAX), 0);
+	assert_int_equal(fixture->probe->resets, 2);
+}
+
+static void a_reset_with_a_limit_gives_up_on_another_reset(void **state)
+{
+	struct probe_fixture *fixture = *state;
+	pthread_t resetter;
+
+	probe_start(fixture);
+	atomic_store(&fixture->probe->hold_reset, true);
+	assert_int_equal(pthread_create(&resetter, NULL, reset_machine, fixture), 0);
+	while (!atomic_load(&fixture->probe->reset_waits))
+		sched_yield();
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	atomic_store(&fixture->probe->hold_reset, false);
+	pthread_join(resetter, NULL);
+
+	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 0), 0);
+}
+
 /* Configuration space. */
 
 static void configuration_is_read_in_every_size(void **state)
@@ -328,6 +376,9 @@ int main(void)
 		MMIO_TEST(a_reset_forgets_everything),
 		MMIO_TEST(a_machine_reset_does_the_same),
 		MMIO_TEST(registers_wait_while_a_reset_waits_for_transfers),
+		MMIO_TEST(a_reset_with_a_limit_gives_up_on_transfers),
+		MMIO_TEST(a_reset_with_a_limit_gives_up_on_the_lock),
+		MMIO_TEST(a_reset_with_a_limit_gives_up_on_another_reset),
 		MMIO_TEST(configuration_is_read_in_every_size),
 		MMIO_TEST(configuration_outside_reads_zero),
 		MMIO_TEST(configuration_is_written_in_every_size),

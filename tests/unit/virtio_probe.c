@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <sched.h>
 
+#include "devices/deadline.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 
@@ -41,17 +43,20 @@ static void probe_serve(struct virtio_device *device, unsigned index)
 	atomic_fetch_add(&container_of(device, struct probe, device)->served[index], 1);
 }
 
-static void probe_reset(struct virtio_device *device)
+static int probe_reset(struct virtio_device *device, uint64_t deadline)
 {
 	struct probe *probe = container_of(device, struct probe, device);
 
 	probe->resets++;
 	while (atomic_load(&probe->hold_reset)) {
+		if (deadline_is_over(deadline))
+			return -ETIMEDOUT;
 		pthread_mutex_unlock(&device->lock);
 		atomic_store(&probe->reset_waits, true);
 		sched_yield();
 		pthread_mutex_lock(&device->lock);
 	}
+	return 0;
 }
 
 static void probe_destroy(struct virtio_device *device)
