@@ -55,6 +55,7 @@ struct virtio_balloon {
 	/* Guarded by device.lock. */
 	bool stats_held; /* the driver's buffer waits here for the next question */
 	uint16_t stats_head;
+	uint32_t stats_generation; /* of the queue */
 	struct virtq_chain chain;
 
 	/*
@@ -251,7 +252,8 @@ static void return_stats(struct virtio_balloon *balloon, struct virtqueue *queue
 	if (!balloon->stats_held)
 		return;
 	balloon->stats_held = false;
-	virtqueue_push(queue, balloon->stats_head, 0);
+	if (virtqueue_is_current(queue, balloon->stats_generation))
+		virtqueue_push(queue, balloon->stats_head, 0);
 }
 
 /* Does what the chain asks for. False: it is kept for now. */
@@ -270,6 +272,7 @@ static bool serve_chain(struct virtio_balloon *balloon, enum role role, struct v
 		parse_stats(balloon);
 		balloon->stats_held = true;
 		balloon->stats_head = balloon->chain.head;
+		balloon->stats_generation = balloon->chain.generation;
 		return false;
 	case ROLE_REPORTING:
 		report(balloon);

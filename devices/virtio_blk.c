@@ -31,7 +31,8 @@ struct blk_request {
 	struct block_request io;
 	struct virtio_blk *blk;
 	struct blk_request *next_free;
-	bool in_gate; /* counted by the I/O gate */
+	bool in_gate;        /* counted by the I/O gate */
+	uint32_t generation; /* of the queue */
 	uint16_t head;
 	gpa_t status_gpa;
 	uint64_t data_room; /* writable bytes before the status byte */
@@ -111,10 +112,12 @@ static void leave_gate(struct virtio_blk *blk, struct blk_request *request)
 static void complete(struct virtio_blk *blk, struct blk_request *request, uint8_t status)
 {
 	struct virtio_device *device = &blk->device;
+	struct virtqueue *queue = &device->queues[0];
 
-	if (!blk->draining && virtio_device_is_live(device)) {
+	if (!blk->draining && virtio_device_is_live(device) &&
+	    virtqueue_is_current(queue, request->generation)) {
 		guest_memory_write(device->memory, request->status_gpa, &status, sizeof(status));
-		virtqueue_push(&device->queues[0], request->head, written_length(request));
+		virtqueue_push(queue, request->head, written_length(request));
 		blk->pushed = true;
 	}
 	leave_gate(blk, request);
@@ -286,6 +289,7 @@ static bool serve_chain(struct virtio_blk *blk, struct blk_request *request)
 		return false;
 	}
 	request->blk = blk;
+	request->generation = chain->generation;
 	request->head = chain->head;
 	request->status_gpa = last_writable_byte(chain);
 	request->data_room = chain->writable_bytes - 1;

@@ -49,6 +49,7 @@ void virtqueue_reset(struct virtqueue *queue)
 	*queue = (struct virtqueue){
 		.memory = queue->memory,
 		.size_max = queue->size_max,
+		.generation = queue->generation,
 	};
 }
 
@@ -74,6 +75,7 @@ int virtqueue_enable(struct virtqueue *queue)
 	queue->last_signalled_valid = true;
 	queue->kicks_unwanted = false;
 	queue->broken = false;
+	queue->generation++;
 	queue->ready = true;
 	return 0;
 }
@@ -252,6 +254,7 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
 	if (waiting == 0)
 		return 0;
 
+	chain->generation = queue->generation;
 	chain->readable = chain->writable = 0;
 	chain->readable_bytes = chain->writable_bytes = 0;
 	entry = queue->available + RING_ENTRIES +
@@ -266,6 +269,11 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
 void virtqueue_unpop(struct virtqueue *queue)
 {
 	queue->next_available--;
+}
+
+bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation)
+{
+	return queue->ready && queue->generation == generation;
 }
 
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written)

@@ -34,8 +34,9 @@ struct virtqueue {
 	uint16_t size;     /* chosen by the driver, a power of two up to size_max */
 	bool ready;
 	bool broken;
-	bool event_index; /* VIRTIO_F_EVENT_IDX negotiated */
-	bool indirect;    /* VIRTIO_F_INDIRECT_DESC negotiated */
+	bool event_index;    /* VIRTIO_F_EVENT_IDX negotiated */
+	bool indirect;       /* VIRTIO_F_INDIRECT_DESC negotiated */
+	uint32_t generation; /* how often it was enabled so far; never reset */
 	gpa_t descriptors;
 	gpa_t available;
 	gpa_t used;
@@ -53,6 +54,7 @@ struct virtq_segment {
 
 /* A descriptor chain, copied and checked. The first @readable segments are the driver's data. */
 struct virtq_chain {
+	uint32_t generation; /* of the queue that it came from */
 	uint16_t head;
 	uint16_t readable;
 	uint16_t writable;
@@ -61,7 +63,7 @@ struct virtq_chain {
 	struct virtq_segment segments[VIRTQ_SEGMENTS_MAX];
 };
 
-/* Forgets all but the size limit and the memory. */
+/* Forgets all but the size limit, the memory and the generation. */
 void virtqueue_reset(struct virtqueue *queue);
 
 /* Checks what the driver configured: 0 and ready, or -EINVAL (size, alignment, not RAM). */
@@ -75,6 +77,12 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain);
 
 /* Undoes the last pop, for a device that cannot take the chain now. */
 void virtqueue_unpop(struct virtqueue *queue);
+
+/*
+ * False if the driver has stopped the queue since a chain of @generation was taken from it, even if
+ * it enabled it again: then the chain is forgotten, and must not be given back.
+ */
+bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation);
 
 /* Gives a chain back with @written bytes of its writable part filled. 0 or -EINVAL (broken). */
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);

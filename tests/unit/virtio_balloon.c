@@ -426,6 +426,23 @@ static void too_short_statistics_are_none(void **state)
 	assert_false(get_status(f).stats_valid);
 }
 
+static void a_rebuilt_queue_gets_no_buffer_of_its_predecessor(void **state)
+{
+	struct fixture *f = start(state, STATS_VQ);
+	const uint8_t stats[] = {TAG(4), VALUE(10)};
+
+	send_stats(f, stats, sizeof(stats));
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_SEL, STATS_QUEUE);
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_READY, 0);
+	virtio_driver_setup_queue(&f->driver, STATS_QUEUE, 16);
+	put_buffer(f, STATS_QUEUE, stats, sizeof(stats));
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+
+	assert_int_equal(ring_used_index(&f->driver.rings[STATS_QUEUE]), 0);
+	put_buffer(f, STATS_QUEUE, stats, sizeof(stats)); /* sends the one before back */
+	wait_used(f, STATS_QUEUE);
+}
+
 static void asking_late_sends_the_buffer_back(void **state)
 {
 	struct fixture *f = start(state, STATS_VQ);
@@ -549,6 +566,7 @@ int main(void)
 		TEST(hostile_statistics_are_judged),
 		TEST(oversized_statistics_are_cut),
 		TEST(too_short_statistics_are_none),
+		TEST(a_rebuilt_queue_gets_no_buffer_of_its_predecessor),
 		TEST(asking_late_sends_the_buffer_back),
 		TEST(reported_pages_are_freed),
 		TEST(reported_pages_are_freed_as_linux_counts_queues),

@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/log.h"
 #include "vmm/base/size.h"
 
 enum block_io_kind blk_uring = BLOCK_IO_URING;
@@ -138,4 +140,25 @@ uint32_t blk_word_at(struct fixture *f, gpa_t gpa)
 
 	ring_read(f->ring, gpa, &word, sizeof(word));
 	return word;
+}
+
+void blk_catch_messages(struct fixture *f)
+{
+	f->messages = tmpfile();
+	assert_non_null(f->messages);
+	f->stderr_fd = dup(STDERR_FILENO);
+	assert_true(dup2(fileno(f->messages), STDERR_FILENO) >= 0);
+	log_set_level(LOG_LEVEL_WARNING);
+}
+
+long blk_caught_messages(struct fixture *f)
+{
+	struct stat st;
+
+	log_set_level(LOG_LEVEL_ERROR);
+	dup2(f->stderr_fd, STDERR_FILENO);
+	close(f->stderr_fd);
+	assert_int_equal(fstat(fileno(f->messages), &st), 0);
+	fclose(f->messages);
+	return st.st_size;
 }

@@ -3,6 +3,7 @@
 #define EBB_TESTS_VIRTIO_BLK_FIXTURE_H
 
 #include <linux/virtio_blk.h>
+#include <stdio.h>
 
 #include "devices/virtio_blk.h"
 #include "virtio_driver.h"
@@ -28,6 +29,8 @@ struct fixture {
 	struct virtio_device *device; /* NULL: the host has no io_uring */
 	struct ring *ring;
 	uint32_t written; /* of the last request */
+	FILE *messages;   /* in place of standard error */
+	int stderr_fd;
 };
 
 /*
@@ -56,6 +59,11 @@ uint8_t blk_read(struct fixture *f, uint64_t sector, uint32_t length);
 uint8_t blk_write(struct fixture *f, uint64_t sector, uint32_t length);
 
 uint32_t blk_word_at(struct fixture *f, gpa_t gpa);
+
+/* Catches warnings from now on, for tests of what is not said; how many bytes there were, and no
+ * more of it. */
+void blk_catch_messages(struct fixture *f);
+long blk_caught_messages(struct fixture *f);
 
 /* What to call the back ends in a test's name, and the state to start with. */
 extern enum block_io_kind blk_uring;

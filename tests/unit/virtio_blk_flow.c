@@ -8,9 +8,7 @@
 
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
-#include <stdio.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -197,39 +195,14 @@ static void *serve_and_end(void *opaque)
 	return NULL;
 }
 
-/* Where messages go instead of standard error, until uncaught; for tests of what is not said. */
-static FILE *catch_messages(int *old_stderr)
-{
-	FILE *caught = tmpfile();
-
-	assert_non_null(caught);
-	*old_stderr = dup(STDERR_FILENO);
-	assert_true(dup2(fileno(caught), STDERR_FILENO) >= 0);
-	log_set_level(LOG_LEVEL_WARNING);
-	return caught;
-}
-
-static long uncatch_messages(FILE *caught, int old_stderr)
-{
-	struct stat st;
-
-	log_set_level(LOG_LEVEL_ERROR);
-	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
-	dup2(old_stderr, STDERR_FILENO);
-	close(old_stderr);
-	fclose(caught);
-	return st.st_size;
-}
-
 /* The kernel cancels what a thread that ends has left in an io_uring. That is no error. */
 static void reset_finds_requests_of_a_thread_that_ended(void **state)
 {
 	struct fixture *f = blk_start(state, ALL_FEATURES);
-	int old_stderr;
-	FILE *messages = catch_messages(&old_stderr);
 	pthread_t thread;
 
 	virtio_driver_stop_loop(&f->driver);
+	blk_catch_messages(f);
 	for (unsigned round = 0; round < 20; round++) {
 		virtio_driver_start(&f->driver, ALL_FEATURES);
 		add_flush(f);
@@ -240,7 +213,30 @@ static void reset_finds_requests_of_a_thread_that_ended(void **state)
 		virtio_driver_write(&f->driver, VIRTIO_MMIO_STATUS, 0);
 		assert_at_rest(f);
 	}
-	assert_int_equal(uncatch_messages(messages, old_stderr), 0);
+	assert_int_equal(blk_caught_messages(f), 0);
+}
+
+static void driver_rebuilds_a_queue_with_requests_under_way(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+	const uint8_t untouched[READS] = {NO_STATUS, NO_STATUS, NO_STATUS, NO_STATUS, NO_STATUS};
+	uint8_t status[READS];
+
+	virtio_driver_stop_loop(&f->driver);
+	add_reads(f);
+	ring_write(f->ring, STATUS, untouched, sizeof(untouched));
+	serve_here(f);
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_READY, 0);
+	virtio_driver_setup_queue(&f->driver, 0, 16);
+	virtio_driver_start_loop(&f->driver);
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+
+	/* What the driver has forgotten is not given back. */
+	assert_int_equal(ring_used_index(f->ring), 0);
+	ring_read(f->ring, STATUS, status, sizeof(status));
+	assert_memory_equal(status, untouched, sizeof(status));
+	assert_int_equal(blk_read(f, 3, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(blk_word_at(f, DATA), 3);
 }
 
 static void destruction_waits_for_requests(void **state)
@@ -264,6 +260,7 @@ int main(void)
 		BLK_BOTH(reset_works_when_the_loop_does_not_run),
 		BLK_BOTH(reset_works_on_the_loops_thread),
 		BLK_BOTH(reset_finds_requests_of_a_thread_that_ended),
+		BLK_BOTH(driver_rebuilds_a_queue_with_requests_under_way),
 		BLK_BOTH(destruction_waits_for_requests),
 	};
 

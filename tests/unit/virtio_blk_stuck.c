@@ -69,6 +69,17 @@ static void reset_with_a_limit_gives_up_on_transfers(void **state)
 	assert_int_equal(ring_used_index(f->ring), 0);
 }
 
+static void abandoned_requests_are_not_reported(void **state)
+{
+	struct fixture *f = start_and_hold(state);
+
+	blk_catch_messages(f);
+	assert_int_equal(virtio_mmio_try_reset(f->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	atomic_store(&held, false);
+	virtio_mmio_reset(f->driver.mmio);
+	assert_int_equal(blk_caught_messages(f), 0);
+}
+
 static void device_works_after_such_a_reset(void **state)
 {
 	struct fixture *f = start_and_hold(state);
@@ -85,6 +96,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BLK_POOL(reset_with_a_limit_gives_up_on_transfers),
+		BLK_POOL(abandoned_requests_are_not_reported),
 		BLK_POOL(device_works_after_such_a_reset),
 	};
 
