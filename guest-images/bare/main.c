@@ -144,6 +144,7 @@ static const struct command {
 	{NULL, "zero", "START LENGTH", 2, memory_command_zero},
 	{NULL, "touch", "START LENGTH [STRIDE [WRITE]]", 2, memory_command_touch},
 	{NULL, "latency", "START LENGTH", 2, memory_command_latency},
+	{NULL, "gap", "CYCLES", 1, memory_command_gap},
 	{NULL, "churn", "START LENGTH [COUNT]", 2, memory_command_churn},
 	{"balloon", "info", "", 0, do_balloon_info},
 	{"balloon", "inflate", "PAGES", 1, do_balloon_inflate},

@@ -427,3 +427,16 @@ void memory_command_churn(const uint64_t *arguments)
 	else
 		answer_ok("increments=%u", done);
 }
+
+void memory_command_gap(const uint64_t *arguments)
+{
+	uint64_t start = rdtsc(), before = start, worst = 0, now;
+
+	do {
+		now = rdtsc();
+		if (now - before > worst)
+			worst = now - before;
+		before = now;
+	} while (now - start < arguments[0]);
+	answer_ok("cycles=%u max=%u", now - start, worst);
+}

@@ -29,6 +29,8 @@ void memory_command_zero(const uint64_t *arguments);
 void memory_command_touch(const uint64_t *arguments);
 /* latency START LENGTH: cycles of the first touch of each page, in random order */
 void memory_command_latency(const uint64_t *arguments);
+/* gap CYCLES: runs for so long and tells the longest time that it did not run. */
+void memory_command_gap(const uint64_t *arguments);
 /* churn START LENGTH COUNT: increments in random pages; a byte on the serial line ends it. */
 void memory_command_churn(const uint64_t *arguments);
 
