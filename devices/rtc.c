@@ -190,13 +190,18 @@ static void forget_past(struct rtc *rtc, int64_t now)
 	rtc->seen_period = period ? now / (int64_t)period : 0;
 }
 
-/* Nanoseconds until something that is enabled can happen; 0: nothing is enabled. */
+/*
+ * Nanoseconds until something that is enabled can happen; 0: nothing can. While a request has not
+ * been seen, by a read of C, there is no further edge.
+ */
 static uint64_t next_event_ns(const struct rtc *rtc, int64_t now)
 {
 	uint64_t to_second = NS_PER_SEC - (uint64_t)(now % (int64_t)NS_PER_SEC);
 	uint64_t period = period_ns(rtc), delay = 0;
 	uint8_t enabled = rtc->cmos[REG_B];
 
+	if (rtc->cmos[REG_C] & C_REQUEST)
+		return 0;
 	if (clock_runs(rtc) && (enabled & B_UPDATE)) {
 		delay = to_second;
 	} else if (clock_runs(rtc) && (enabled & B_ALARM)) {
@@ -429,6 +434,8 @@ static uint8_t read_cmos(struct rtc *rtc, int64_t now)
 		collect_flags(rtc, now);
 		value = rtc->cmos[REG_C];
 		rtc->cmos[REG_C] = 0;
+		if (value & C_REQUEST)
+			arm_timer(rtc, now);
 		return value;
 	case REG_D:
 		return D_VALID;

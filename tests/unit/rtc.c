@@ -291,7 +291,18 @@ struct live {
 	struct event_loop *loop;
 	struct rtc *rtc;
 	pthread_t thread;
+	atomic_uint looks; /* at the clock */
 };
+
+static int64_t counted_now(void *opaque)
+{
+	struct live *live = opaque;
+	struct timespec now;
+
+	atomic_fetch_add(&live->looks, 1);
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * SECOND + now.tv_nsec;
+}
 
 static void *run_loop(void *opaque)
 {
@@ -299,14 +310,26 @@ static void *run_loop(void *opaque)
 	return NULL;
 }
 
-static int setup_live(void **state)
+static int start_live(void **state, bool counted)
 {
 	static struct live live;
+	const struct rtc_clock clock = {.opaque = &live, .now_ns = counted_now};
 
 	*state = &live;
-	if (event_loop_create(&live.loop) || rtc_create(live.loop, NULL, &live.rtc))
+	if (event_loop_create(&live.loop) ||
+	    rtc_create(live.loop, counted ? &clock : NULL, &live.rtc))
 		return -1;
 	return thread_start(&live.thread, "io", run_loop, live.loop);
+}
+
+static int setup_live(void **state)
+{
+	return start_live(state, false);
+}
+
+static int setup_counted(void **state)
+{
+	return start_live(state, true);
 }
 
 static int teardown_live(void **state)
@@ -392,6 +415,24 @@ static void interrupts_periodically(void **state)
 	assert_false(wait_interrupt(live, 50));
 }
 
+/* A guest that never looks must not cost the host a wake-up each period. */
+static void rests_until_the_interrupt_is_seen(void **state)
+{
+	struct live *live = *state;
+	unsigned looks;
+
+	set(live->rtc, 0xa, 0x26); /* 1024 Hz */
+	set(live->rtc, 0xb, B_24_HOURS | B_PERIODIC);
+	assert_true(wait_interrupt(live, 2000));
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	looks = atomic_load(&live->looks);
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	assert_int_equal(atomic_load(&live->looks), looks);
+
+	assert_true(get(live->rtc, 0xc) & B_PERIODIC);
+	assert_true(wait_interrupt(live, 2000));
+}
+
 int main(void)
 {
 #define RTC_TEST(test)  cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -418,6 +459,8 @@ int main(void)
 		LIVE_TEST(interrupts_at_the_next_second),
 		LIVE_TEST(interrupts_at_the_alarm),
 		LIVE_TEST(interrupts_periodically),
+		cmocka_unit_test_setup_teardown(rests_until_the_interrupt_is_seen, setup_counted,
+						teardown_live),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
