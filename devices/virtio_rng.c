@@ -9,6 +9,9 @@
 
 #define QUEUE_SIZE 64u
 
+/* In one turn of the event loop: half a megabyte of random numbers. */
+#define TURN_CHAINS_MAX 8u
+
 struct virtio_rng {
 	struct virtio_device device;
 	struct virtq_chain chain; /* too large for the stack; used within serve_queue() only */
@@ -42,18 +45,17 @@ static void serve_queue(struct virtio_device *device, unsigned index)
 	struct virtio_rng *rng = container_of(device, struct virtio_rng, device);
 	struct virtqueue *queue = &device->queues[index];
 	unsigned served = 0;
-	int popped;
+	int popped = 1;
 
-	while ((popped = virtqueue_pop(queue, &rng->chain)) > 0) {
-		if (served == queue->size) {
-			/* The guest adds as fast as we serve: let others have a turn. */
-			virtqueue_unpop(queue);
-			virtio_device_kick_queue(device, index);
-			break;
+	while (served < TURN_CHAINS_MAX && popped == 1) {
+		popped = virtqueue_pop(queue, &rng->chain);
+		if (popped == 1) {
+			virtqueue_push(queue, rng->chain.head, fill_chain(rng));
+			served++;
 		}
-		virtqueue_push(queue, rng->chain.head, fill_chain(rng));
-		served++;
 	}
+	if (popped == 1) /* others want the loop too */
+		virtio_device_kick_queue(device, index);
 	virtio_device_signal_queue(device, queue);
 	if (popped < 0)
 		virtio_device_needs_reset(device, "malformed request queue");

@@ -1,8 +1,8 @@
 /*
  * Virtio entropy device (virtio 1.2, section 5.4): fills the driver's buffers from getrandom(2).
  *
- * At most VIRTIO_RNG_CHAIN_MAX bytes are given per buffer, and one queue's worth of buffers per
- * turn of the event loop, so that a greedy guest starves no other device.
+ * At most VIRTIO_RNG_CHAIN_MAX bytes are given per buffer, and a few buffers are filled per turn of
+ * the event loop, so that a greedy guest starves no other device.
  */
 #ifndef EBB_DEVICES_VIRTIO_RNG_H
 #define EBB_DEVICES_VIRTIO_RNG_H

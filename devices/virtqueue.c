@@ -73,7 +73,6 @@ int virtqueue_enable(struct virtqueue *queue)
 	queue->next_used = 0;
 	queue->last_signalled_used = 0;
 	queue->last_signalled_valid = true;
-	queue->kicks_unwanted = false;
 	queue->broken = false;
 	queue->generation++;
 	queue->ready = true;
@@ -193,27 +192,15 @@ static int read_chain(const struct virtqueue *queue, struct virtq_chain *chain)
 }
 
 /*
- * Tells the driver at which index to kick, then orders that before the next look at the available
- * index: either the driver sees the request, or that look sees what the driver added.
+ * With event indices: tells the driver at which one to kick, then orders that before the next look
+ * at the available index: either the driver sees the request, or that look sees what the driver
+ * added. Without them every addition is kicked for.
  */
-static int publish_kick_request(struct virtqueue *queue)
+static int publish_kick_request(const struct virtqueue *queue)
 {
-	int result;
+	int result = guest_memory_store(queue->memory, queue->used + available_event_offset(queue),
+					sizeof(uint16_t), queue->next_available);
 
-	if (queue->event_index) {
-		uint16_t event = queue->next_available;
-
-		/* "No kicks" cannot be said; the index just passed is the farthest one. */
-		if (queue->kicks_unwanted)
-			event--;
-		result = guest_memory_store(queue->memory,
-					    queue->used + available_event_offset(queue),
-					    sizeof(event), event);
-	} else {
-		result = guest_memory_store(queue->memory, queue->used + RING_FLAGS,
-					    sizeof(uint16_t),
-					    queue->kicks_unwanted ? VRING_USED_F_NO_NOTIFY : 0);
-	}
 	full_barrier();
 	return result;
 }
@@ -244,7 +231,7 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
 	if (!queue->ready)
 		return 0;
 	waiting = count_available(queue);
-	if (waiting == 0 && queue->event_index && !queue->kicks_unwanted) {
+	if (waiting == 0 && queue->event_index) {
 		if (publish_kick_request(queue))
 			return break_queue(queue);
 		waiting = count_available(queue);
@@ -264,11 +251,6 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
 		return break_queue(queue);
 	queue->next_available++;
 	return 1;
-}
-
-void virtqueue_unpop(struct virtqueue *queue)
-{
-	queue->next_available--;
 }
 
 bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation)
@@ -321,15 +303,6 @@ bool virtqueue_needs_interrupt(struct virtqueue *queue)
 	/* Was the index @event passed on the way from @old to next_used, all modulo 2^16? */
 	return !old_valid ||
 	       (uint16_t)(queue->next_used - event - 1) < (uint16_t)(queue->next_used - old);
-}
-
-void virtqueue_want_kicks(struct virtqueue *queue, bool want)
-{
-	queue->kicks_unwanted = !want;
-	if (!queue->ready || queue->broken)
-		return;
-	if (publish_kick_request(queue))
-		break_queue(queue);
 }
 
 /*

@@ -44,7 +44,6 @@ struct virtqueue {
 	uint16_t next_used;
 	uint16_t last_signalled_used; /* used index when the driver was last interrupted */
 	bool last_signalled_valid;
-	bool kicks_unwanted; /* virtqueue_want_kicks(false) */
 };
 
 struct virtq_segment {
@@ -71,12 +70,9 @@ int virtqueue_enable(struct virtqueue *queue);
 
 /*
  * 1: *chain is the next one. 0: none waits (or the queue is not ready), and the driver will kick
- * for the next one unless kicks are unwanted. -EINVAL: the driver broke the rules; queue is broken.
+ * for the next one. -EINVAL: the driver broke the rules; queue is broken.
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain);
-
-/* Undoes the last pop, for a device that cannot take the chain now. */
-void virtqueue_unpop(struct virtqueue *queue);
 
 /*
  * False if the driver has stopped the queue since a chain of @generation was taken from it, even if
@@ -89,12 +85,6 @@ int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);
 
 /* True if the driver wants an interrupt for what was pushed since the last call. */
 bool virtqueue_needs_interrupt(struct virtqueue *queue);
-
-/*
- * Asks the driver to kick (or not). After asking, look at the ring once more: virtqueue_pop() may
- * find what was added meanwhile. The order is this function's care.
- */
-void virtqueue_want_kicks(struct virtqueue *queue, bool want);
 
 /* Copies from the chain's readable bytes at @offset. 0 or -EINVAL if they are too few. */
 int virtq_chain_read(const struct guest_memory *memory, const struct virtq_chain *chain,

@@ -129,6 +129,31 @@ static void returns_a_chain_without_writable_part_empty(void **state)
 	assert_false(is_filled(driver, VIRTIO_DRIVER_DATA, 64));
 }
 
+static void a_turn_fills_some_buffers_and_comes_back(void **state)
+{
+	struct virtio_driver *driver = *state;
+	const struct ring_buffer buffer = {VIRTIO_DRIVER_DATA, 64, true};
+	struct virtio_device *device = virtio_mmio_device(driver->mmio);
+
+	virtio_driver_start(driver, 0);
+	virtio_driver_stop_loop(driver);
+	for (unsigned i = 0; i < 16; i++)
+		ring_add(&driver->rings[0], &buffer, 1);
+	pthread_mutex_lock(&device->lock);
+	device->ops->serve_queue(device, 0);
+	pthread_mutex_unlock(&device->lock);
+	assert_in_range(ring_used_index(&driver->rings[0]), 1, 15);
+
+	virtio_driver_start_loop(driver); /* no kick from the driver is needed */
+	for (unsigned i = 0; i < 16; i++) {
+		uint16_t head;
+		uint32_t written;
+
+		assert_true(virtio_driver_wait_used(driver, 0, &head, &written));
+		assert_int_equal(written, 64);
+	}
+}
+
 static void serves_many_requests_by_event_index(void **state)
 {
 	struct virtio_driver *driver = *state;
@@ -209,6 +234,7 @@ int main(void)
 		RNG_TEST(leaves_alone_what_lies_behind_the_buffer),
 		RNG_TEST(gives_a_huge_buffer_only_its_share),
 		RNG_TEST(returns_a_chain_without_writable_part_empty),
+		RNG_TEST(a_turn_fills_some_buffers_and_comes_back),
 		RNG_TEST(serves_many_requests_by_event_index),
 		RNG_TEST(serves_what_was_added_before_driver_ok),
 		RNG_TEST(asks_for_a_reset_after_a_malformed_chain),

@@ -270,19 +270,6 @@ static void ignores_the_next_index_without_the_flag(void **state)
 	assert_int_equal(pop(fixture), 1);
 }
 
-static void unpop_gives_the_same_chain_again(void **state)
-{
-	struct fixture *fixture = *state;
-
-	offer(fixture, DATA, 16, 0, 0);
-	assert_int_equal(pop(fixture), 1);
-	virtqueue_unpop(&fixture->queue);
-
-	assert_int_equal(pop(fixture), 1);
-	assert_int_equal(fixture->chain.head, 0);
-	assert_int_equal(pop(fixture), 0);
-}
-
 static void gives_an_indirect_chain(void **state)
 {
 	const struct ring_buffer buffers[] = {
@@ -538,7 +525,6 @@ int main(void)
 		QUEUE_TEST(gives_the_last_byte_of_ram_but_not_the_next),
 		QUEUE_TEST(skips_empty_descriptors),
 		QUEUE_TEST(ignores_the_next_index_without_the_flag),
-		QUEUE_TEST(unpop_gives_the_same_chain_again),
 		QUEUE_TEST(gives_an_indirect_chain),
 		QUEUE_TEST(gives_an_indirect_chain_longer_than_the_queue),
 		QUEUE_TEST(follows_direct_descriptors_into_an_indirect_table),

@@ -276,27 +276,13 @@ static void an_empty_ring_asks_for_the_next_kick(void **state)
 	assert_int_equal(ring_available_event(&fixture->ring), 5);
 }
 
-static void unwanted_kicks_are_not_asked_for(void **state)
+static void without_event_index_every_kick_is_wanted(void **state)
 {
 	struct fixture *fixture = *state;
 
-	for (unsigned i = 0; i < 5; i++)
-		cycle(fixture);
-	virtqueue_want_kicks(&fixture->queue, false);
+	cycle(fixture);
 	assert_int_equal(virtqueue_pop(&fixture->queue, &fixture->chain), 0);
 
-	assert_int_equal(ring_available_event(&fixture->ring), 4); /* passed already */
-	virtqueue_want_kicks(&fixture->queue, true);
-	assert_int_equal(ring_available_event(&fixture->ring), 5);
-}
-
-static void the_flag_tells_whether_kicks_are_wanted(void **state)
-{
-	struct fixture *fixture = *state;
-
-	virtqueue_want_kicks(&fixture->queue, false);
-	assert_int_equal(ring_used_flags(&fixture->ring), VRING_USED_F_NO_NOTIFY);
-	virtqueue_want_kicks(&fixture->queue, true);
 	assert_int_equal(ring_used_flags(&fixture->ring), 0);
 }
 
@@ -304,7 +290,6 @@ static void without_event_index_the_used_ring_is_not_overrun(void **state)
 {
 	struct fixture *fixture = *state;
 
-	virtqueue_want_kicks(&fixture->queue, true);
 	virtqueue_pop(&fixture->queue, &fixture->chain);
 	cycle(fixture);
 
@@ -498,8 +483,7 @@ int main(void)
 		FLAG_TEST(interrupts_unless_the_flag_forbids),
 		FLAG_TEST(ignores_the_used_event_without_event_index),
 		EVENT_TEST(an_empty_ring_asks_for_the_next_kick),
-		EVENT_TEST(unwanted_kicks_are_not_asked_for),
-		FLAG_TEST(the_flag_tells_whether_kicks_are_wanted),
+		FLAG_TEST(without_event_index_every_kick_is_wanted),
 		FLAG_TEST(without_event_index_the_used_ring_is_not_overrun),
 		EVENT_TEST(loses_no_kick_and_no_interrupt),
 		EVENT_TEST(reads_across_segments),
