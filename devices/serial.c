@@ -25,7 +25,6 @@ enum source {
 
 /* The line that is always there: carrier, data set ready, clear to send. */
 #define MSR_CONNECTED (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
-#define MSR_LINES     0xf0u
 
 struct fifo {
 	uint8_t bytes[SERIAL_FIFO_SIZE];

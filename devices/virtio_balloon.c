@@ -2,6 +2,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,7 +11,6 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 
-#define DEVICE_ID   5u
 #define QUEUE_SIZE  128u
 #define QUEUE_COUNT 5u
 
@@ -361,12 +361,7 @@ static void balloon_read_config(struct virtio_device *device, uint32_t offset, v
 {
 	struct balloon_config config = current_config(to_balloon(device));
 
-	memset(data, 0, size);
-	if (offset < sizeof(config)) {
-		size_t rest = sizeof(config) - offset;
-
-		memcpy(data, (const char *)&config + offset, size < rest ? size : rest);
-	}
+	virtio_device_copy_config(&config, sizeof(config), offset, data, size);
 }
 
 /* The driver may write actual; what is more than RAM is a lie and cut off. */
@@ -417,7 +412,7 @@ static void balloon_destroy(struct virtio_device *device)
 
 static const struct virtio_device_ops balloon_ops = {
 	.name = "virtio-balloon",
-	.device_id = DEVICE_ID,
+	.device_id = VIRTIO_ID_BALLOON,
 	.queue_count = QUEUE_COUNT,
 	.queue_size = QUEUE_SIZE,
 	.read_config = balloon_read_config,

@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -12,7 +13,6 @@
 #include "memory/io_gate.h"
 #include "vmm/base/checked.h"
 
-#define DEVICE_ID  2u
 #define QUEUE_SIZE VIRTQUEUE_SIZE_MAX
 
 /* A chain is a header, data segments and a status byte. */
@@ -424,12 +424,7 @@ static void blk_read_config(struct virtio_device *device, uint32_t offset, void 
 {
 	struct virtio_blk *blk = to_blk(device);
 
-	memset(data, 0, size);
-	if (offset < sizeof(blk->config)) {
-		size_t rest = sizeof(blk->config) - offset;
-
-		memcpy(data, (const char *)&blk->config + offset, size < rest ? size : rest);
-	}
+	virtio_device_copy_config(&blk->config, sizeof(blk->config), offset, data, size);
 }
 
 static void blk_destroy(struct virtio_device *device)
@@ -452,7 +447,7 @@ static void blk_destroy(struct virtio_device *device)
 
 static const struct virtio_device_ops blk_ops = {
 	.name = "virtio-blk",
-	.device_id = DEVICE_ID,
+	.device_id = VIRTIO_ID_BLOCK,
 	.queue_count = 1,
 	.queue_size = QUEUE_SIZE,
 	.read_config = blk_read_config,

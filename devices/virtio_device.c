@@ -4,6 +4,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
+#include <string.h>
 #include <sys/eventfd.h>
 
 #define CORE_FEATURES                                                                              \
@@ -72,6 +73,15 @@ void virtio_device_kick_queue(struct virtio_device *device, unsigned index)
 {
 	if (device->kick_fds[index] >= 0)
 		eventfd_write(device->kick_fds[index], 1);
+}
+
+void virtio_device_copy_config(const void *config, size_t config_size, uint32_t offset, void *data,
+			       unsigned size)
+{
+	size_t rest = offset < config_size ? config_size - offset : 0;
+
+	memset(data, 0, size);
+	memcpy(data, (const char *)config + (rest ? offset : 0), size < rest ? size : rest);
 }
 
 /* The bit first, then the edge: a handler that runs sees why. */
@@ -148,8 +158,6 @@ void virtio_device_set_status(struct virtio_device *device, uint8_t status)
 	device->status |= added;
 	if (!(added & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
-	if (device->ops->activate)
-		device->ops->activate(device);
 	/* What was made available before DRIVER_OK is served too. */
 	for (unsigned i = 0; i < device->ops->queue_count; i++) {
 		if (device->queues[i].ready)

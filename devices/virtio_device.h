@@ -9,9 +9,9 @@
  * called with it held. The lock may be held while guest RAM is touched, for the fault monitor never
  * takes it.
  *
- * Kicks: virtqueue_pop() asks for the next kick by itself when it finds the queue empty, so a
- * device that drains its queue needs no virtqueue_want_kicks(). Queues are served once after
- * DRIVER_OK too.
+ * Kicks: virtqueue_pop() asks for the next kick by itself when it finds the queue empty. A device
+ * that stops before that has to kick itself (virtio_device_kick_queue()). Queues are served once
+ * after DRIVER_OK too.
  */
 #ifndef EBB_DEVICES_VIRTIO_DEVICE_H
 #define EBB_DEVICES_VIRTIO_DEVICE_H
@@ -45,9 +45,7 @@ struct virtio_device_ops {
 			    unsigned size);
 	void (*write_config)(struct virtio_device *device, uint32_t offset, const void *data,
 			     unsigned size);
-	/* The driver set DRIVER_OK. Optional. */
-	void (*activate)(struct virtio_device *device);
-	/* Queue @index was kicked: serve all that waits in it. On the I/O thread. */
+	/* Queue @index was kicked: serve what waits in it. On the I/O thread; live and ready. */
 	void (*serve_queue)(struct virtio_device *device, unsigned index);
 	/*
 	 * The driver resets the device: drop what is pending, and return only when no transfer to
@@ -98,6 +96,13 @@ bool virtio_device_is_live(const struct virtio_device *device);
  * device that stops before its queue is empty. Any thread, with or without the lock.
  */
 void virtio_device_kick_queue(struct virtio_device *device, unsigned index);
+
+/*
+ * For ops->read_config: the bytes of @config (@config_size of them) at @offset; zeros behind its
+ * end.
+ */
+void virtio_device_copy_config(const void *config, size_t config_size, uint32_t offset, void *data,
+			       unsigned size);
 
 /* Interrupts the driver for @queue if it asked for that. After one or more virtqueue_push(). */
 void virtio_device_signal_queue(struct virtio_device *device, struct virtqueue *queue);

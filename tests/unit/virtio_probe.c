@@ -33,11 +33,6 @@ static void probe_write_config(struct virtio_device *device, uint32_t offset, co
 		memcpy(probe->config + offset, data, size);
 }
 
-static void probe_activate(struct virtio_device *device)
-{
-	container_of(device, struct probe, device)->activations++;
-}
-
 static void probe_serve(struct virtio_device *device, unsigned index)
 {
 	atomic_fetch_add(&container_of(device, struct probe, device)->served[index], 1);
@@ -76,7 +71,6 @@ static const struct virtio_device_ops probe_ops = {
 	.queue_size = 64,
 	.read_config = probe_read_config,
 	.write_config = probe_write_config,
-	.activate = probe_activate,
 	.serve_queue = probe_serve,
 	.reset = probe_reset,
 	.destroy = probe_destroy,

@@ -22,7 +22,6 @@ struct probe {
 	struct virtio_device device;
 	uint8_t config[CONFIG_SIZE];
 	unsigned last_write_size;
-	unsigned activations;
 	unsigned resets;
 	atomic_uint served[PROBE_QUEUES];
 	atomic_bool reset_waits; /* reset() lets go of the lock until hold_reset is false */
