@@ -324,7 +324,9 @@ static int rebuild(struct machine *machine, struct error *err)
 
 	machine_vm_destroy(machine);
 	end_swap_operation(machine);
-	machine_devices_reset(machine);
+	result = machine_devices_reset(machine, err);
+	if (result)
+		return result;
 	result = guest_memory_discard_all(machine->memory);
 	if (result)
 		return error_errno(err, -result, "discard guest memory for the reset");

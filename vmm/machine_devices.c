@@ -18,6 +18,10 @@
 #include "vmm/base/thread.h"
 #include "vmm/machine_internal.h"
 
+/* How long a reset waits for one device in all, and between two looks at whether that makes sense. */
+#define RESET_PATIENCE_NS (60 * NS_PER_SEC)
+#define RESET_LOOK_NS     (100 * NS_PER_MS)
+
 _Static_assert(SLOT_DISK_0 + VM_DISKS_MAX <= PLATFORM_VIRTIO_SLOTS, "a slot for every disk");
 
 static size_t serial_to_chardev(void *opaque, const uint8_t *data, size_t length)
@@ -252,17 +256,36 @@ void machine_devices_destroy(struct machine *machine)
 	bus_destroy(devices->pio);
 }
 
-void machine_devices_reset(struct machine *machine)
+/* A slow disk is waited for; not one whose transfers wait for guest memory that does not come. */
+static int reset_virtio(struct machine *machine, struct virtio_mmio *mmio)
+{
+	uint64_t start = clock_monotonic_ns();
+	int result;
+
+	do {
+		result = virtio_mmio_try_reset(mmio, RESET_LOOK_NS);
+	} while (result == -ETIMEDOUT && !atomic_load(&machine->stuck) &&
+		 clock_monotonic_ns() - start < RESET_PATIENCE_NS);
+	return result;
+}
+
+int machine_devices_reset(struct machine *machine, struct error *err)
 {
 	struct machine_devices *devices = &machine->devices;
 
-	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
-		if (devices->virtio[slot])
-			virtio_mmio_reset(devices->virtio[slot]);
+	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++) {
+		int result =
+			devices->virtio[slot] ? reset_virtio(machine, devices->virtio[slot]) : 0;
+
+		if (result)
+			return error_errno(err, -result, "%s: its transfers do not end",
+					   virtio_mmio_device(devices->virtio[slot])->ops->name);
+	}
 	power_reset(devices->power);
 	rtc_reset(devices->rtc);
 	i8042_reset(devices->i8042);
 	serial_reset(devices->serial);
+	return 0;
 }
 
 static int wire_virtio(struct machine *machine, unsigned slot, struct error *err)

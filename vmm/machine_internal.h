@@ -97,8 +97,8 @@ int machine_devices_create(struct machine *machine, const struct vm_config *conf
 			   struct chardev *serial, struct error *err);
 /* The I/O thread does not run. Legal after any failure of machine_devices_create(). */
 void machine_devices_destroy(struct machine *machine);
-/* The vCPUs are stopped, the I/O thread runs. */
-void machine_devices_reset(struct machine *machine);
+/* The vCPUs are stopped, the I/O thread runs. Fails if a device's transfers do not end. */
+int machine_devices_reset(struct machine *machine, struct error *err);
 int machine_devices_wire(struct machine *machine, struct error *err);
 uint32_t machine_devices_slots(const struct machine *machine);
 int machine_io_start(struct machine *machine, struct error *err);
