@@ -18,7 +18,7 @@
 /* As many blocking requests at a time; more would only queue in the host's disk. */
 #define THREADS_MAX 4u
 
-#define ZEROS_SIZE (64u * 1024)
+#define ZEROS_SIZE 65536ull
 
 struct block_pool {
 	struct block_io io;

@@ -439,6 +439,7 @@ static void a_rebuilt_queue_gets_no_buffer_of_its_predecessor(void **state)
 	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 
 	assert_int_equal(ring_used_index(&f->driver.rings[STATS_QUEUE]), 0);
+	assert_true(get_status(f).stats_valid);
 	put_buffer(f, STATS_QUEUE, stats, sizeof(stats)); /* sends the one before back */
 	wait_used(f, STATS_QUEUE);
 }

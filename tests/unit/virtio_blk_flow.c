@@ -32,7 +32,7 @@ static void serves_many_requests_by_event_index(void **state)
 		blk_put_header(f, VIRTIO_BLK_T_IN, i);
 		ring_set_used_event(f->ring, f->ring->next_used);
 		ring_add(f->ring, buffers, 3);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		ring_full_barrier();
 		if (ring_available_event(f->ring) == before)
 			virtio_driver_kick(&f->driver, 0);
 		assert_int_equal(virtio_driver_wait_interrupt(&f->driver), VIRTIO_MMIO_INT_VRING);
