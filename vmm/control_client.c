@@ -1,5 +1,6 @@
 #include "vmm/control_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -259,13 +260,14 @@ int control_client_call(struct control_client *client, const char *command,
 
 void control_client_cancel(const char *name, const char *path)
 {
-	struct control_client *client;
+	struct control_client *client = NULL;
 	enum control_code code;
 	json_t *answer = NULL;
 	struct error error;
 
 	if (control_client_connect(name, path, &client, &error))
 		return;
+	assert(client);
 	control_client_set_timeout(client, 2000);
 	if (!control_client_call(client, "swap cancel", NULL, 0, NULL, &code, &answer, &error) &&
 	    code == CONTROL_OK)

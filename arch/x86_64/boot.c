@@ -326,7 +326,7 @@ static int write_page_tables(const struct guest_memory *memory)
 	if (r == 0)
 		r = guest_memory_write(memory, pdpt, table, sizeof(table));
 
-	for (unsigned dir = 0; r == 0 && dir < BOOT_PAGE_DIRS; dir++) {
+	for (uint64_t dir = 0; r == 0 && dir < BOOT_PAGE_DIRS; dir++) {
 		for (uint64_t i = 0; i < TABLE_ENTRIES; i++)
 			table[i] = (dir * TABLE_ENTRIES + i) * LARGE_PAGE_SIZE | PTE_PRESENT |
 				   PTE_WRITABLE | PTE_LARGE;

@@ -178,7 +178,7 @@ int cpu_setup_cpuid(const struct kvm_cpuid2 *supported, unsigned index, unsigned
 	if (count == 0 || count > PLATFORM_CPUS_MAX || index >= count)
 		return -EINVAL;
 
-	size_t capacity = (size_t)supported->nent + 2 * TOPOLOGY_LEVELS;
+	size_t capacity = (size_t)supported->nent + 2 * (size_t)TOPOLOGY_LEVELS;
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + capacity * sizeof(cpuid->entries[0]));
 	if (!cpuid)
 		return -ENOMEM;

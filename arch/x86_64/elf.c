@@ -11,7 +11,7 @@
 #include "vmm/base/checked.h"
 
 #define HEADERS_MAX       128
-#define NOTES_SIZE_MAX    (64 * 1024)
+#define NOTES_SIZE_MAX    65536ul
 #define NOTE_OWNER        "Xen"
 #define NOTE_PHYS32_ENTRY 18
 /* Linux on x86 takes this much and would silently cut the rest. */
@@ -231,7 +231,7 @@ static bool entry_is_loaded(const struct kernel *kernel)
 
 int elf_parse(const struct kernel_file *file, struct kernel *kernel, struct error *err)
 {
-	Elf64_Ehdr header;
+	Elf64_Ehdr header = {0};
 	int r;
 
 	memset(kernel, 0, sizeof(*kernel));
