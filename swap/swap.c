@@ -8,8 +8,7 @@
 #include <time.h>
 
 #include "memory/io_gate.h"
-#include "swap/monitor.h"
-#include "swap/pager.h"
+#include "swap/session.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
@@ -23,14 +22,6 @@
 
 /* Before asking the kernel again what it answered by EAGAIN. */
 #define RETRY_NS (50 * NS_PER_US)
-
-/* What exists from enable to disable. */
-struct session {
-	struct uffd *uffd;
-	struct store *store;
-	struct pager *pager;
-	struct monitor *monitor;
-};
 
 struct swap {
 	const struct guest_memory *memory;
@@ -59,66 +50,12 @@ struct swap {
 
 /* ---- sessions ---- */
 
-static void session_destroy(struct session *session)
-{
-	if (!session)
-		return;
-	/* First no more faults, then nobody who would answer them. */
-	if (session->monitor)
-		pager_unregister(session->pager);
-	monitor_stop(session->monitor);
-	pager_destroy(session->pager);
-	store_destroy(session->store);
-	uffd_close(session->uffd);
-	free(session);
-}
-
 static void report_trouble(void *opaque, const char *reason)
 {
 	struct swap *swap = opaque;
 
 	if (swap->callbacks.fatal)
 		swap->callbacks.fatal(swap->callbacks.opaque, reason);
-}
-
-/* Starts to serve faults: from here on the guest's RAM is watched, and nothing is staged yet. */
-static int session_create(struct swap *swap, struct session **out, struct error *err)
-{
-	const struct pager_region whole = {0, guest_memory_size(swap->memory)};
-	const struct monitor_callbacks callbacks = {swap, report_trouble};
-	struct session *session = calloc(1, sizeof(*session));
-	int result;
-
-	if (!session)
-		return error_errno(err, ENOMEM, "swap");
-	result = store_create(swap->dir, &session->store, err);
-	if (result)
-		goto destroy;
-	result = uffd_open(UFFD_REQUIRED, &session->uffd, err);
-	if (result)
-		goto destroy;
-	result = pager_create(swap->memory, session->uffd, session->store, &whole, 1,
-			      &session->pager);
-	if (result) {
-		error_errno(err, -result, "swap: creating the page map");
-		goto destroy;
-	}
-	result = monitor_start(session->pager, session->uffd, &callbacks, &session->monitor);
-	if (result) {
-		error_errno(err, -result, "swap: starting the monitor thread");
-		goto destroy;
-	}
-	result = pager_register(session->pager);
-	if (result) {
-		error_errno(err, -result, "swap: registering guest memory with userfaultfd");
-		goto destroy;
-	}
-	*out = session;
-	return 0;
-
-destroy:
-	session_destroy(session);
-	return result;
 }
 
 static void set_session(struct swap *swap, struct session *session)
@@ -241,13 +178,14 @@ static void take_staging_back(struct swap *swap, bool fresh)
 
 static int do_enable(struct swap *swap, struct error *err)
 {
+	const struct monitor_callbacks callbacks = {swap, report_trouble};
 	bool fresh = !swap->session;
 	int staged, result;
 
 	if (fresh) {
 		struct session *session = NULL;
 
-		result = session_create(swap, &session, err);
+		result = session_create(swap->memory, swap->dir, &callbacks, &session, err);
 		if (result)
 			return result;
 		set_session(swap, session);
@@ -414,6 +352,17 @@ static void *run_worker(void *arg)
 
 /* ---- the interface ---- */
 
+/* The worker does not run. */
+static void free_swap(struct swap *swap)
+{
+	pthread_rwlock_destroy(&swap->session_lock);
+	pthread_cond_destroy(&swap->finished);
+	pthread_cond_destroy(&swap->requested);
+	pthread_mutex_destroy(&swap->lock);
+	free(swap->dir);
+	free(swap);
+}
+
 int swap_create(const struct guest_memory *memory, const struct swap_config *config,
 		const struct swap_callbacks *callbacks, struct swap **out, struct error *err)
 {
@@ -429,19 +378,16 @@ int swap_create(const struct guest_memory *memory, const struct swap_config *con
 	if (!swap)
 		return error_errno(err, ENOMEM, "swap");
 	swap->memory = memory;
-	if (config->dir) {
-		swap->dir = strdup(config->dir);
-		if (!swap->dir) {
-			free(swap);
-			return error_errno(err, ENOMEM, "swap");
-		}
-	}
-	if (callbacks)
-		swap->callbacks = *callbacks;
 	pthread_mutex_init(&swap->lock, NULL);
 	pthread_cond_init(&swap->requested, NULL);
 	pthread_cond_init(&swap->finished, NULL);
 	pthread_rwlock_init(&swap->session_lock, NULL);
+	if (callbacks)
+		swap->callbacks = *callbacks;
+	if (config->dir && !(swap->dir = strdup(config->dir))) {
+		result = error_errno(err, ENOMEM, "swap");
+		goto free_swap;
+	}
 	result = thread_start(&swap->worker, "ebb-swap", run_worker, swap);
 	if (result) {
 		error_errno(err, -result, "swap: starting the worker thread");
@@ -451,12 +397,7 @@ int swap_create(const struct guest_memory *memory, const struct swap_config *con
 	return 0;
 
 free_swap:
-	pthread_rwlock_destroy(&swap->session_lock);
-	pthread_cond_destroy(&swap->finished);
-	pthread_cond_destroy(&swap->requested);
-	pthread_mutex_destroy(&swap->lock);
-	free(swap->dir);
-	free(swap);
+	free_swap(swap);
 	return result;
 }
 
@@ -471,12 +412,7 @@ void swap_destroy(struct swap *swap)
 	pthread_mutex_unlock(&swap->lock);
 	pthread_join(swap->worker, NULL);
 	session_destroy(swap->session);
-	pthread_rwlock_destroy(&swap->session_lock);
-	pthread_cond_destroy(&swap->finished);
-	pthread_cond_destroy(&swap->requested);
-	pthread_mutex_destroy(&swap->lock);
-	free(swap->dir);
-	free(swap);
+	free_swap(swap);
 }
 
 int swap_start(struct swap *swap, enum swap_operation operation, struct error *err)

@@ -1,0 +1,36 @@
+/*
+ * What exists from `swap enable` to `swap disable`: the userfaultfd, the store, the pager, and the
+ * monitor thread that lets the pager answer faults.
+ */
+#ifndef EBB_SWAP_SESSION_H
+#define EBB_SWAP_SESSION_H
+
+#include "memory/guest_memory.h"
+#include "swap/monitor.h"
+#include "swap/pager.h"
+#include "swap/store.h"
+#include "swap/uffd.h"
+#include "vmm/base/error.h"
+
+struct session {
+	struct uffd *uffd;
+	struct store *store;
+	struct pager *pager;
+	struct monitor *monitor;
+};
+
+/*
+ * Opens a store in @dir and begins to serve the faults of @memory: from here on guest RAM is watched,
+ * and nothing is staged yet. @memory is borrowed. 0, or -errno with what to do in @err.
+ */
+int session_create(const struct guest_memory *memory, const char *dir,
+		   const struct monitor_callbacks *callbacks, struct session **out,
+		   struct error *err);
+
+/*
+ * Stops watching. What is still in the store is gone: bring it back first, or be sure that nobody
+ * touches guest RAM any more. NULL is legal.
+ */
+void session_destroy(struct session *session);
+
+#endif
