@@ -364,14 +364,24 @@ static void set_terminal(bool for_commands)
 	}
 }
 
+/* For the demo's shell: memory with something in it, and a way to see that it is still there. */
 static void start_workload(void)
 {
-	char megabytes[32], command[80];
+	char megabytes[32], command[200];
 
 	if (!kernel_flag("ebb.workload", megabytes, sizeof(megabytes)))
 		return;
-	snprintf(command, sizeof(command), "writers start 1 %s", megabytes);
-	execute(command);
+	snprintf(command, sizeof(command),
+		 "dd if=/dev/urandom of=/tmp/workload bs=1M count=%.10s 2>/dev/null && "
+		 "md5sum /tmp/workload >/tmp/workload.md5",
+		 megabytes);
+	if (system(command))
+		fprintf(stderr, "agent: no room for the workload\n");
+	else
+		fprintf(serial,
+			"\n%.10s MiB of random numbers are in /tmp/workload; "
+			"`md5sum -c /tmp/workload.md5` reads them again.\n",
+			megabytes);
 }
 
 static void greet(unsigned buttons)

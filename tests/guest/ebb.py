@@ -206,9 +206,17 @@ class Ebb:
 
     # What the host's kernel says, not ebb.
 
-    def rss_bytes(self):
+    def _status_bytes(self, *names):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"^VmRSS:\s+(\d+) kB", file.read(), re.M).group(1)) * 1024
+            text = file.read()
+        return sum(int(re.search(rf"^{name}:\s+(\d+) kB", text, re.M).group(1)) * 1024 for name in names)
+
+    def rss_bytes(self):
+        return self._status_bytes("VmRSS")
+
+    def own_bytes(self):
+        """RSS without shared memory, which is guest RAM as far as it is mapped."""
+        return self._status_bytes("RssAnon", "RssFile")
 
     def memfd_bytes(self):
         """Blocks of the memfds that ebb holds: guest RAM that the host holds for it."""

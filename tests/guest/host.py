@@ -16,6 +16,13 @@ IN_HOSTVM = bool(os.environ.get("EBB_IN_HOSTVM"))
 # Time limits are for a machine that runs natively; an emulated one gets more.
 SLOWNESS = 10 if IN_HOSTVM else 3
 
+
+
+def size(native, emulated):
+    """How much work a test does: what takes a second natively takes minutes in the host VM."""
+    return emulated if IN_HOSTVM else native
+
+
 # A place for swap stores and disks: a real file system with O_TMPFILE.
 SCRATCH = "/run/scratch" if IN_HOSTVM else tempfile.gettempdir()
 
