@@ -52,7 +52,7 @@ build() {
 		cat "$builds/configure.log"
 		exit 1
 	}
-	cmake --build "$directory" -j "$jobs" | grep -E 'warning|error|FAILED|^ninja' || true
+	cmake --build "$directory" -j "$jobs" | grep -E 'warning:|error:|FAILED' || true
 	cmake --build "$directory" -j "$jobs" >/dev/null
 }
 

@@ -166,6 +166,19 @@ class Ebb:
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
+    def expect_error(self, pattern, timeout=20):
+        """Waits for a message on standard error."""
+        deadline = time.monotonic() + timeout * SLOWNESS
+        while not re.search(pattern, self.errors.decode(errors="replace")):
+            assert time.monotonic() < deadline, f"no {pattern!r} in: {self.errors.decode(errors='replace')}"
+            time.sleep(0.02)
+
+    def signal_twice(self):
+        """SIGTERM, and again once the first was taken: signals that wait together become one."""
+        self.signal()
+        self.expect_error("signal again")
+        self.signal()
+
     # The control socket.
 
     def ctl_process(self, *words, **popen):

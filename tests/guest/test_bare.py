@@ -86,6 +86,7 @@ class Ends(BareCase):
     def test_second_sigterm_quits(self):
         guest = self.bare()
         guest.signal(signal.SIGTERM)
+        guest.expect_error("signal again")
         # The bare guest has no power button: it goes on.
         guest.serial.command("ping")
         guest.signal(signal.SIGTERM)

@@ -79,8 +79,7 @@ class SwapTrouble(BareCase):
 
     def test_a_vm_whose_memory_is_missing_ends_at_the_second_sigterm(self):
         guest, _ = self.damaged_and_touched()
-        guest.signal()
-        guest.signal()
+        guest.signal_twice()
         guest.wait()
         self.assert_nothing_left()
 
