@@ -13,6 +13,9 @@
 #include "vmm/base/thread.h"
 #include "vmm/vcpu_exit.h"
 
+/* Not a real-time signal: those are queued, and sending fails where the user's queue is full. */
+#define KICK_SIGNAL SIGUSR1
+
 enum vcpus_wish {
 	VCPUS_HOLD,
 	VCPUS_RUN,
@@ -49,17 +52,12 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
-static int kick_signal(void)
-{
-	return SIGRTMIN;
-}
-
 static void install_kick_handler(void)
 {
 	struct sigaction action = {.sa_handler = on_kick};
 
 	sigemptyset(&action.sa_mask);
-	sigaction(kick_signal(), &action, NULL);
+	sigaction(KICK_SIGNAL, &action, NULL);
 }
 
 int vcpus_create(struct kvm *kvm, unsigned count, const struct vcpu_env *env, struct vcpus **out,
@@ -103,7 +101,7 @@ static void kick(struct vcpu *vcpu)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (vcpu->started)
-		pthread_kill(vcpu->thread, kick_signal());
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 static void set_wish(struct vcpus *vcpus, enum vcpus_wish wish)
@@ -197,7 +195,7 @@ static void *vcpu_thread(void *opaque)
 	sigset_t kicks;
 
 	sigemptyset(&kicks);
-	sigaddset(&kicks, kick_signal());
+	sigaddset(&kicks, KICK_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kicks, NULL);
 	while (run_once(vcpu))
 		;
