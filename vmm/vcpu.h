@@ -4,7 +4,8 @@
  * All of them share one wish, set by vcpus_release(), vcpus_hold() and vcpus_stop(), and each looks
  * at it before every KVM_RUN:
  *
- *   HOLD ◄────► RUN        a held thread sleeps, its guest state is complete and stays as it is
+ *   HOLD ◄────► RUN        a held thread sleeps, its guest stands still (after a PIO or MMIO exit KVM
+ *     │          │         completes the instruction at the next KVM_RUN only)
  *     └──► QUIT ◄─┘        the threads end
  *
  * A kick makes a running vCPU look: the wish is stored first, then immediate_exit, then a signal is
