@@ -279,14 +279,14 @@ class VmTerminal(BareCase):
         fd = os.open(match.group(0), os.O_RDWR | os.O_NOCTTY)
         self.addCleanup(os.close, fd)
         data = b""
-        # What was said, and asked, before both ends were there is gone.
-        for _ in range(10 * host.SLOWNESS):
-            os.write(fd, b"#1 ping\n")
+        deadline = time.monotonic() + 20 * host.SLOWNESS
+        # What was said, and asked, before both ends were there is gone: ask again after a silence.
+        while b"@ok #1 pong" not in data:
+            self.assertLess(time.monotonic(), deadline, data)
             if select.select([fd], [], [], 1)[0]:
                 data += os.read(fd, 4096)
-            if b"@ok #1 pong" in data:
-                return
-        self.fail(f"no answer: {data}")
+            else:
+                os.write(fd, b"#1 ping\n")
 
 
 if __name__ == "__main__":
