@@ -1,5 +1,5 @@
 /*
- * Random operations against guest threads, for EBB_STORM_SECONDS (default 60): writers increment
+ * Random operations against guest threads, for EBB_STORM_SECONDS (default 5): writers increment
  * counters in random pages, a balloon discards and reuses pages, a peeker reads from outside, and
  * an operator runs random swap operations and cancels some. At the end every counter must be right.
  *
@@ -174,7 +174,7 @@ static void nothing_is_lost_in_a_storm(void **state)
 	const struct swap_config config = {.dir = test_store_dir()};
 	const struct swap_callbacks callbacks = {.opaque = &storm, .fatal = note_fatal};
 	uint32_t seed = (uint32_t)from_environment("EBB_STORM_SEED", (uint64_t)time(NULL));
-	uint64_t end = clock_monotonic_ns() + from_environment("EBB_STORM_SECONDS", 60) * NS_PER_SEC;
+	uint64_t end = clock_monotonic_ns() + from_environment("EBB_STORM_SECONDS", 5) * NS_PER_SEC;
 	struct writer writers[WRITERS], balloon, peeker;
 	(void)state;
 	print_message("seed %u\n", seed);
