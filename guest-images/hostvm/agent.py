@@ -5,6 +5,7 @@ Each port serves one session at a time. A session ends with its command, or when
 the port is closed: then the command's whole process group is killed. Without any session for
 IDLE_LIMIT seconds the machine switches itself off, so that a forgotten one does not stay.
 """
+import contextlib
 import fcntl
 import glob
 import json
@@ -279,28 +280,23 @@ def main():
     print("host VM: ready", flush=True)
     while time.monotonic() - last_activity < IDLE_LIMIT:
         time.sleep(1)
-        # As init we inherit what sessions leave behind; their own children are theirs to reap.
         reap()
     power_off()
 
 
 def reap():
-    """Ends zombies whose parent is init and that no session waits for."""
-    waited_for = {process.pid for process in list(getattr(subprocess, "_active", []))}
+    """Takes leave of orphans that have ended. A session's own process leads a session of the kernel's,
+    and whoever started it waits for it."""
     for path in glob.glob("/proc/[0-9]*/stat"):
         try:
             with open(path, encoding="ascii", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except OSError:
+                state, parent, _, leader = file.read().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
             continue
         pid = int(path.split("/")[2])
-        # Session leaders are the sessions' own processes.
-        if fields[0] == "Z" and fields[1] == str(os.getpid()) and int(fields[3]) != pid \
-                and pid not in waited_for:
-            try:
+        if state == "Z" and int(parent) == os.getpid() and int(leader) != pid:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
 
 
 if __name__ == "__main__":

@@ -145,8 +145,10 @@ class Ebb:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if exception and exception[0] and self.errors:
-            print(f"{self.name}: standard error:\n{self.errors.decode(errors='replace')}")
+        # Shown by whoever looks at a failed test.
+        if self.errors:
+            print(f"{self.name}: status {self.process.returncode}, standard error:\n"
+                  f"{self.errors.decode(errors='replace')}")
 
     @property
     def pid(self):
