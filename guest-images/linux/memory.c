@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "agent.h"
 
@@ -16,6 +17,10 @@
 static uint64_t *block;
 static size_t block_words;
 static uint64_t block_seed;
+
+/* Increments between two rests, and how long those are. */
+#define WRITER_BURST   64
+#define WRITER_REST_US 1000
 
 struct writer {
 	pthread_t thread;
@@ -137,6 +142,9 @@ static void *writer_main(void *opaque)
 
 		words[0]++;
 		writer->increments++;
+		/* Touching is what matters; the host's swap needs a CPU too, and may have but one. */
+		if (writer->increments % WRITER_BURST == 0)
+			usleep(WRITER_REST_US);
 	}
 	return NULL;
 }
