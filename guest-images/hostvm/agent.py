@@ -25,14 +25,6 @@ from protocol import Parser, frame  # noqa: E402
 
 IDLE_LIMIT = 900
 CHUNK = 65536
-# From <linux/kvm.h>.
-KVM_CREATE_VM = 0xAE01
-KVM_CREATE_IRQCHIP = 0xAE60
-KVM_CREATE_VCPU = 0xAE41
-KVM_GET_SREGS = 0x8138AE83
-KVM_SET_SREGS = 0x4138AE84
-KVM_SREGS_SIZE = 312
-KVM_SREGS_APIC_BASE = 272
 # How long output may still come from those that a finished command leaves behind.
 LINGER = 0.5
 
@@ -233,27 +225,6 @@ class Session:
                 self.resize(json.loads(payload))
 
 
-def hold_static_keys():
-    """Keeps machines that never run, so that KVM's jump labels are switched once and for all.
-
-    KVM patches the running kernel (in the scheduler, too) when the first machine comes and the last
-    one goes, likewise for the first vCPU with a local APIC switched off and the like. qemu before 8.1
-    may lose such a patch while another CPU translates the same code (its TCG threads do not lock the
-    page then): that CPU takes the breakpoint of the patch for ever.
-    """
-    kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    with_irqchip, without = fcntl.ioctl(kvm, KVM_CREATE_VM, 0), fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
-    fcntl.ioctl(with_irqchip, KVM_CREATE_IRQCHIP, 0)
-    # One whose APIC is switched off by software, as after a reset, one by hardware, one without.
-    fcntl.ioctl(with_irqchip, KVM_CREATE_VCPU, 0)
-    off = fcntl.ioctl(with_irqchip, KVM_CREATE_VCPU, 1)
-    registers = bytearray(KVM_SREGS_SIZE)
-    fcntl.ioctl(off, KVM_GET_SREGS, registers)
-    struct.pack_into("<Q", registers, KVM_SREGS_APIC_BASE, 0xfee00000)
-    fcntl.ioctl(off, KVM_SET_SREGS, registers)
-    fcntl.ioctl(without, KVM_CREATE_VCPU, 0)
-
-
 def wait_for_ports():
     while not glob.glob("/sys/class/virtio-ports/*/name"):
         time.sleep(0.05)
@@ -274,7 +245,6 @@ def main():
     os.environ.update(HOME="/root", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                       XDG_RUNTIME_DIR="/run/user/0", LANG="C.UTF-8")
     os.chdir("/")
-    hold_static_keys()
     for path in wait_for_ports():
         threading.Thread(target=Port(path).serve, daemon=True).start()
     print("host VM: ready", flush=True)

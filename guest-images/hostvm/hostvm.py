@@ -92,7 +92,7 @@ def start(images, state):
             start_once(images, state)
             return
         except HostVmError as error:
-            # See hold_static_keys() in agent.py for what may go wrong before the agent runs.
+            # An emulated machine on a busy host may miss a time limit of its kernel's.
             print(f"hostvm.py: attempt {attempt + 1}: {error}", file=sys.stderr)
             stop(state)
     raise HostVmError("it does not boot")
