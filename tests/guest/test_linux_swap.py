@@ -24,7 +24,7 @@ class Swap(LinuxCase):
                 guest.serial.command("mem verify", timeout=60)
         guest.serial.command("mem verify", timeout=60)
         self.assertGreater(guest.serial.command("writers stop", timeout=60)["increments"], 1000)
-        guest.serial.begin("powerof")
+        guest.serial.begin("poweroff")
         self.assertEqual(guest.wait(60), 0)
         self.assert_nothing_left()
 
@@ -122,7 +122,7 @@ class Swap(LinuxCase):
         guest.serial.command("mem verify", timeout=60)
         guest.swap("enable")
         guest.swap("out")
-        guest.serial.begin("powerof")
+        guest.serial.begin("poweroff")
         self.assertEqual(guest.wait(60), 0)
         self.assert_nothing_left()
 
