@@ -297,6 +297,9 @@ class Commands(BareCase):
         guest.swap("enable")
         operation = guest.ctl_begin("swap", "out")
         codes = set()
+        # It must have begun, or an enable could come first.
+        while operation[0].poll() is None and guest.ctl("swap", "status")["operation"] is None:
+            pass
         while operation[0].poll() is None:
             try:
                 guest.ctl("swap", "enable")
