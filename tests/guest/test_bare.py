@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import time
 import unittest
 
 import host
@@ -257,12 +258,16 @@ class SerialLine(BareCase):
     def test_output_goes_to_a_file(self):
         path = os.path.join(self.directory, "serial.log")
         guest = self.ebb("--kernel", host.image("bare.elf"), "--memory", "32M", "--serial", f"file={path}")
+        text = ""
         for _ in range(100 * host.SLOWNESS):
-            if os.path.exists(path) and "@ready" in open(path, encoding="ascii").read():
+            time.sleep(0.05)
+            if os.path.exists(path):
+                with open(path, encoding="ascii") as file:
+                    text = file.read()
+            if "cmdline=" in text:
                 break
-            guest.ctl("status")
-        with open(path, encoding="ascii") as file:
-            self.assertIn("@ready bare dtb=1", file.read())
+        self.assertIn("@ready bare dtb=1", text)
+        self.assertEqual(guest.ctl("status")["state"], "running")
 
     def test_none_drops_it(self):
         guest = self.ebb("--kernel", host.image("bare.elf"), "--memory", "32M", "--serial", "none")
