@@ -49,18 +49,18 @@ class Swap(BareCase):
         self.assertLess(status["pages_swapped"], 500)
 
     def test_an_idle_guest_costs_almost_no_memory_after_out(self):
-        guest = self.bare(memory="512M")
+        guest = self.bare(memory="256M")
         guest.serial.command("fillall 5", timeout=60)
         before = guest.held_bytes()
-        self.assertGreater(before, 500 * MIB)
+        self.assertGreater(before, 250 * MIB)
         guest.swap("enable")
         guest.swap("out")
         after = guest.held_bytes()
         self.assertLess(guest.memfd_bytes(), 8 * MIB)
         self.assertLess(after, 64 * MIB if "asan" in host.BINARY else 24 * MIB)
-        self.assertGreater(self.store_bytes(guest), 480 * MIB)
+        self.assertGreater(self.store_bytes(guest), 240 * MIB)
         guest.serial.command("verifyall 5", timeout=120)
-        self.assertGreater(guest.memfd_bytes(), 500 * MIB)
+        self.assertGreater(guest.memfd_bytes(), 250 * MIB)
 
     def test_disable_gives_the_disk_space_back(self):
         guest = self.bare()
@@ -269,7 +269,7 @@ class Commands(BareCase):
         self.assertIn("--swap-dir", error.message)
 
     def test_an_operation_can_be_cancelled(self):
-        guest = self.bare(memory="1G")
+        guest = self.bare(memory="512M")
         guest.serial.command("fillall 17", timeout=60)
         guest.swap("enable")
         operation = guest.ctl_begin("swap", "out")
@@ -292,7 +292,7 @@ class Commands(BareCase):
         guest.serial.command("verifyall 17", timeout=60)
 
     def test_one_operation_at_a_time(self):
-        guest = self.bare(memory="1G")
+        guest = self.bare(memory="512M")
         guest.serial.command("fillall 18", timeout=60)
         guest.swap("enable")
         operation = guest.ctl_begin("swap", "out")
@@ -306,7 +306,8 @@ class Commands(BareCase):
             except ControlError as error:
                 codes.add(error.code)
         guest.ctl_finish(operation)
-        self.assertLessEqual(codes, {"busy"})
+        # It may have ended just before the last try.
+        self.assertLessEqual(codes, {"busy", "wrong_state"})
 
     def test_cycles_can_be_repeated_in_any_legal_order(self):
         guest = self.bare(memory="64M")
