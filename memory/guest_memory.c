@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@ struct guest_memory {
 	uint8_t *guest_view;
 	uint8_t *pager_view;
 	struct io_gate *io_gate;
+	pthread_rwlock_t *fill_lock; /* held by fills for reading, by discards for writing */
 	size_t region_count;
 	struct guest_memory_region regions[GUEST_MEMORY_REGIONS_MAX];
 };
@@ -72,6 +74,27 @@ static int map_view(const struct guest_memory *memory, uint8_t **view)
 	return 0;
 }
 
+static pthread_rwlock_t *create_fill_lock(void)
+{
+	pthread_rwlock_t *lock = malloc(sizeof(*lock));
+	pthread_rwlockattr_t attributes;
+
+	if (!lock)
+		return NULL;
+	/* A long swap-in is one fill after the other: a discard must get in between. */
+	pthread_rwlockattr_init(&attributes);
+	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attributes);
+	pthread_rwlockattr_destroy(&attributes);
+	return lock;
+}
+
+static void destroy_fill_lock(pthread_rwlock_t *lock)
+{
+	pthread_rwlock_destroy(lock);
+	free(lock);
+}
+
 int guest_memory_create(const struct guest_memory_region *layout, size_t count,
 			struct guest_memory **out, struct error *err)
 {
@@ -88,10 +111,15 @@ int guest_memory_create(const struct guest_memory_region *layout, size_t count,
 		goto free_memory;
 	}
 	size_format(memory->size, size, sizeof(size));
+	memory->fill_lock = create_fill_lock();
+	if (!memory->fill_lock) {
+		result = error_errno(err, ENOMEM, "guest memory");
+		goto free_memory;
+	}
 	result = io_gate_create(&memory->io_gate);
 	if (result) {
 		error_errno(err, -result, "guest memory");
-		goto free_memory;
+		goto destroy_fill_lock;
 	}
 	memory->fd = memfd_create("ebb-guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (memory->fd < 0) {
@@ -126,6 +154,8 @@ close_fd:
 	close(memory->fd);
 destroy_gate:
 	io_gate_destroy(memory->io_gate);
+destroy_fill_lock:
+	destroy_fill_lock(memory->fill_lock);
 free_memory:
 	free(memory);
 	return result;
@@ -139,6 +169,7 @@ void guest_memory_destroy(struct guest_memory *memory)
 	munmap(memory->guest_view, memory->size);
 	close(memory->fd);
 	io_gate_destroy(memory->io_gate);
+	destroy_fill_lock(memory->fill_lock);
 	free(memory);
 }
 
@@ -371,6 +402,16 @@ int guest_memory_iovec(const struct guest_memory *memory, gpa_t gpa, size_t leng
 	return 0;
 }
 
+static int remove_pages(const struct guest_memory *memory, uint64_t offset, uint64_t length)
+{
+	int result;
+
+	pthread_rwlock_wrlock(memory->fill_lock);
+	result = madvise(memory->guest_view + offset, length, MADV_REMOVE) ? -errno : 0;
+	pthread_rwlock_unlock(memory->fill_lock);
+	return result;
+}
+
 int guest_memory_discard(const struct guest_memory *memory, gpa_t gpa, uint64_t length)
 {
 	if (!is_aligned(gpa | length, GUEST_PAGE_SIZE))
@@ -379,11 +420,13 @@ int guest_memory_discard(const struct guest_memory *memory, gpa_t gpa, uint64_t 
 		return -EFAULT;
 	while (length > 0) {
 		uint64_t offset, here;
+		int result;
 
 		if (!resolve(memory, gpa, length, &offset, &here))
 			return -EFAULT;
-		if (madvise(memory->guest_view + offset, here, MADV_REMOVE))
-			return -errno;
+		result = remove_pages(memory, offset, here);
+		if (result)
+			return result;
 		gpa += here;
 		length -= here;
 	}
@@ -392,7 +435,22 @@ int guest_memory_discard(const struct guest_memory *memory, gpa_t gpa, uint64_t 
 
 int guest_memory_discard_all(const struct guest_memory *memory)
 {
-	return madvise(memory->guest_view, memory->size, MADV_REMOVE) ? -errno : 0;
+	return remove_pages(memory, 0, memory->size);
+}
+
+void guest_memory_fill_begin(const struct guest_memory *memory)
+{
+	pthread_rwlock_rdlock(memory->fill_lock);
+}
+
+bool guest_memory_fill_try_begin(const struct guest_memory *memory)
+{
+	return pthread_rwlock_tryrdlock(memory->fill_lock) == 0;
+}
+
+void guest_memory_fill_end(const struct guest_memory *memory)
+{
+	pthread_rwlock_unlock(memory->fill_lock);
 }
 
 static bool is_page_range(const struct guest_memory *memory, uint64_t offset, uint64_t length)

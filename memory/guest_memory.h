@@ -117,6 +117,15 @@ int guest_memory_discard(const struct guest_memory *memory, gpa_t gpa, uint64_t 
 int guest_memory_discard_all(const struct guest_memory *memory);
 
 /*
+ * Bringing old contents of a page back must not overlap with its discard, or what the guest threw
+ * away would come back. While a fill is open, guest_memory_discard() waits before it begins; fills
+ * do not wait for each other. The second one never sleeps: false if a discard is under way or waits.
+ */
+void guest_memory_fill_begin(const struct guest_memory *memory);
+bool guest_memory_fill_try_begin(const struct guest_memory *memory);
+void guest_memory_fill_end(const struct guest_memory *memory);
+
+/*
  * The rest serves swap/. Offsets and lengths are in the memfd, page-aligned and inside it
  * (-EINVAL otherwise).
  */

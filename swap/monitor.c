@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,16 @@
  */
 #define DEFERRED_MAX 4096u
 
+/* Faults that may wait for a thread to read the disk for them; more are deferred. */
+#define READS_MAX 128u
+
+/* With more CPUs than this, a fault would wake too many threads in vain: posts are not pinned. */
+#define PINNED_POSTS_MAX 4u
+#define UNPINNED_POSTS   2u
+
+/* Of each post: one on watch, the others waiting for the disk or for the watch. */
+#define POST_THREADS 3u
+
 /* An event that blocks answers is gone in microseconds; the second delay is for real trouble. */
 #define DELAY_EVENT_NS   (50 * NS_PER_US)
 #define DELAY_TROUBLE_NS (100 * NS_PER_MS)
@@ -29,23 +41,44 @@
 /* Memory may be short for this long before the operator is told. */
 #define MEMORY_PATIENCE_NS (5 * NS_PER_SEC)
 
-struct deferred_fault {
+struct fault {
 	uint64_t address;
 	uint64_t since_ns;
-	uint64_t due_ns;
+	uint64_t due_ns; /* deferred: when to try again */
 	uint64_t delay_ns;
+};
+
+struct post {
+	struct monitor *monitor;
+	int cpu; /* -1: any */
+	pthread_t threads[POST_THREADS];
+	size_t thread_count;
+
+	int nudge_fd;
+	pthread_mutex_t watch; /* held by the thread on watch */
+	pthread_mutex_t lock;  /* guards the rest; taken after watch */
+	size_t read_count;     /* faults that must be read from the disk, not yet begun */
+	struct fault reads[READS_MAX];
+	size_t deferred_count;
+	struct fault deferred[DEFERRED_MAX];
 };
 
 struct monitor {
 	struct pager *pager;
 	const struct uffd *uffd;
 	struct monitor_callbacks callbacks;
-	pthread_t thread;
 	int stop_fd;
-	atomic_bool in_trouble; /* written by the thread alone */
-	/* The thread's own: */
-	size_t deferred_count;
-	struct deferred_fault deferred[DEFERRED_MAX];
+	atomic_bool in_trouble;
+	atomic_size_t deferred; /* of all posts */
+	struct latency latency[PAGER_ANSWERS];
+	size_t post_count;
+	struct post posts[PINNED_POSTS_MAX];
+};
+
+/* One thread and what it uses. */
+struct watcher {
+	struct post *post;
+	struct pager_context *context;
 };
 
 static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
@@ -63,20 +96,20 @@ static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
 /* Trouble is over when nobody waits any more. */
 static void end_trouble(struct monitor *monitor)
 {
-	if (monitor->deferred_count == 0)
+	if (atomic_load(&monitor->deferred) == 0 && atomic_load(&monitor->in_trouble))
 		atomic_store(&monitor->in_trouble, false);
 }
 
-/*
- * Answers one fault. True: done with. False: *fault says when to try again.
- */
-static bool answer(struct monitor *monitor, struct deferred_fault *fault)
+/* Judges an answer. True: done with. False: @fault says when to try again. */
+static bool conclude(struct monitor *monitor, struct fault *fault, int result,
+		     enum pager_answer answer)
 {
-	int result = pager_fault(monitor->pager, fault->address);
-	uint64_t now;
+	uint64_t now = clock_monotonic_ns();
 
 	switch (result) {
 	case 0:
+		latency_add(&monitor->latency[answer], now - fault->since_ns);
+		return true;
 	/* Unregistered or exiting meanwhile: the kernel has let the thread go. */
 	case -ENOENT:
 	case -ESRCH:
@@ -87,7 +120,7 @@ static bool answer(struct monitor *monitor, struct deferred_fault *fault)
 	case -ENOMEM:
 	case -ENOSPC:
 		fault->delay_ns = DELAY_TROUBLE_NS;
-		if (clock_monotonic_ns() - fault->since_ns > MEMORY_PATIENCE_NS)
+		if (now - fault->since_ns > MEMORY_PATIENCE_NS)
 			tell_trouble(monitor, -result, "no memory for a page that the guest wants");
 		break;
 	case -EFAULT:
@@ -101,29 +134,115 @@ static bool answer(struct monitor *monitor, struct deferred_fault *fault)
 								     : DELAY_MAX_NS;
 		break;
 	}
-	now = clock_monotonic_ns();
 	fault->due_ns = now + fault->delay_ns;
 	return false;
 }
 
-static void defer(struct monitor *monitor, const struct deferred_fault *fault)
+/* @again: it was taken out of the list a moment ago, and still counts. */
+static void defer(struct post *post, const struct fault *fault, bool again)
 {
 	uint64_t page = align_down(fault->address, GUEST_PAGE_SIZE);
+	bool added = true;
 
+	pthread_mutex_lock(&post->lock);
 	/* An answer wakes all who wait for the page: one entry is enough. */
-	for (size_t i = 0; i < monitor->deferred_count; i++)
-		if (align_down(monitor->deferred[i].address, GUEST_PAGE_SIZE) == page)
-			return;
-	if (monitor->deferred_count < DEFERRED_MAX)
-		monitor->deferred[monitor->deferred_count++] = *fault;
-	else
-		uffd_wake(monitor->uffd, (void *)page, GUEST_PAGE_SIZE);
+	for (size_t i = 0; i < post->deferred_count && added; i++)
+		added = align_down(post->deferred[i].address, GUEST_PAGE_SIZE) != page;
+	if (added && post->deferred_count == DEFERRED_MAX) {
+		uffd_wake(post->monitor->uffd, (void *)page, GUEST_PAGE_SIZE);
+		added = false;
+	}
+	if (added)
+		post->deferred[post->deferred_count++] = *fault;
+	pthread_mutex_unlock(&post->lock);
+	if (added && !again)
+		atomic_fetch_add(&post->monitor->deferred, 1);
+	else if (!added && again)
+		atomic_fetch_sub(&post->monitor->deferred, 1);
+}
+
+/* False: no room. */
+static bool queue_read(struct post *post, const struct fault *fault)
+{
+	bool room;
+
+	pthread_mutex_lock(&post->lock);
+	room = post->read_count < READS_MAX;
+	if (room)
+		post->reads[post->read_count++] = *fault;
+	pthread_mutex_unlock(&post->lock);
+	return room;
+}
+
+/* The fault that has waited longest. False: none waits. */
+static bool next_read(struct post *post, struct fault *fault)
+{
+	bool found;
+
+	pthread_mutex_lock(&post->lock);
+	found = post->read_count > 0;
+	if (found) {
+		*fault = post->reads[0];
+		memmove(&post->reads[0], &post->reads[1],
+			--post->read_count * sizeof(post->reads[0]));
+	}
+	pthread_mutex_unlock(&post->lock);
+	return found;
+}
+
+/* Answers a fault, or queues it for the disk, or defers it. */
+static void answer(struct watcher *watcher, struct fault *fault)
+{
+	struct post *post = watcher->post;
+	enum pager_answer how = PAGER_ANSWER_ZERO;
+	int result = pager_fault(watcher->context, fault->address, &how);
+
+	if (result > 0 && queue_read(post, fault))
+		return;
+	if (!conclude(post->monitor, fault, result > 0 ? -EAGAIN : result, how))
+		defer(post, fault, false);
+}
+
+/* Answers a fault, from the disk if need be. True: done with. */
+static bool answer_fully(struct watcher *watcher, struct fault *fault)
+{
+	enum pager_answer how = PAGER_ANSWER_ZERO;
+	int result = pager_fault(watcher->context, fault->address, &how);
+
+	if (result > 0)
+		result = pager_fault_read(watcher->context, &how);
+	return conclude(watcher->post->monitor, fault, result, how);
+}
+
+/* Leaves the watch to others while the disk is read. */
+static void read_from_disk(struct watcher *watcher, struct fault *fault)
+{
+	struct post *post = watcher->post;
+
+	pthread_mutex_unlock(&post->watch);
+	if (!answer_fully(watcher, fault)) {
+		defer(post, fault, false);
+		/* Whoever watches now must learn when it is due. */
+		eventfd_write(post->nudge_fd, 1);
+	}
+	pthread_mutex_lock(&post->watch);
+}
+
+static bool has_reads(struct post *post)
+{
+	bool has;
+
+	pthread_mutex_lock(&post->lock);
+	has = post->read_count > 0;
+	pthread_mutex_unlock(&post->lock);
+	return has;
 }
 
 /* Reads and handles what waits. False: nothing did. */
-static bool serve_events(struct monitor *monitor)
+static bool serve_events(struct watcher *watcher)
 {
-	uint64_t faults[UFFD_EVENTS_MAX];
+	struct monitor *monitor = watcher->post->monitor;
+	uint64_t faults[UFFD_EVENTS_MAX], now;
 	size_t fault_count, events = 0;
 	int result = pager_read_events(monitor->pager, faults, &fault_count, &events);
 
@@ -132,48 +251,60 @@ static bool serve_events(struct monitor *monitor)
 		usleep(DELAY_TROUBLE_NS / NS_PER_US);
 		return false;
 	}
-	for (size_t i = 0; i < fault_count; i++) {
-		struct deferred_fault fault = {.address = faults[i]};
-
-		fault.since_ns = clock_monotonic_ns();
-		if (!answer(monitor, &fault))
-			defer(monitor, &fault);
-	}
+	now = clock_monotonic_ns();
+	for (size_t i = 0; i < fault_count; i++)
+		answer(watcher, &(struct fault){.address = faults[i], .since_ns = now});
 	end_trouble(monitor);
-	return events > 0;
+	return events > 0 && !has_reads(watcher->post);
 }
 
-static void retry_deferred(struct monitor *monitor)
+/* Takes a deferred fault that is due out of the list. False: none is. */
+static bool next_deferred(struct post *post, uint64_t now, struct fault *fault)
 {
-	uint64_t now = clock_monotonic_ns();
-	size_t kept = 0;
+	bool found = false;
 
-	for (size_t i = 0; i < monitor->deferred_count; i++) {
-		struct deferred_fault *fault = &monitor->deferred[i];
-
-		if (fault->due_ns > now || !answer(monitor, fault))
-			monitor->deferred[kept++] = *fault;
+	pthread_mutex_lock(&post->lock);
+	for (size_t i = 0; i < post->deferred_count && !found; i++) {
+		found = post->deferred[i].due_ns <= now;
+		if (found) {
+			*fault = post->deferred[i];
+			post->deferred[i] = post->deferred[--post->deferred_count];
+		}
 	}
-	monitor->deferred_count = kept;
+	pthread_mutex_unlock(&post->lock);
+	return found;
+}
+
+static void retry_deferred(struct watcher *watcher)
+{
+	struct monitor *monitor = watcher->post->monitor;
+	uint64_t now = clock_monotonic_ns();
+	struct fault fault;
+
+	/* With the watch: who is in trouble is in no hurry. What fails again is due later than now. */
+	while (next_deferred(watcher->post, now, &fault)) {
+		if (answer_fully(watcher, &fault))
+			atomic_fetch_sub(&monitor->deferred, 1);
+		else
+			defer(watcher->post, &fault, true);
+	}
 	end_trouble(monitor);
 }
 
-/*
- * How long poll may sleep: until the first deferred fault is due, not at all if there is disk space
- * to give back. NULL: for ever.
- */
-static struct timespec *next_due(const struct monitor *monitor, bool reclaiming,
-				 struct timespec *timeout)
+/* How long poll may sleep: until the first deferred fault is due. NULL: for ever. */
+static struct timespec *next_due(struct post *post, struct timespec *timeout)
 {
-	uint64_t now = clock_monotonic_ns();
-	uint64_t due = UINT64_MAX;
+	uint64_t now, due = UINT64_MAX;
 
-	if (monitor->deferred_count == 0 && !reclaiming)
+	pthread_mutex_lock(&post->lock);
+	for (size_t i = 0; i < post->deferred_count; i++)
+		if (post->deferred[i].due_ns < due)
+			due = post->deferred[i].due_ns;
+	pthread_mutex_unlock(&post->lock);
+	if (due == UINT64_MAX)
 		return NULL;
-	for (size_t i = 0; i < monitor->deferred_count; i++)
-		if (monitor->deferred[i].due_ns < due)
-			due = monitor->deferred[i].due_ns;
-	due = due > now && !reclaiming ? due - now : 0;
+	now = clock_monotonic_ns();
+	due = due > now ? due - now : 0;
 	*timeout = (struct timespec){
 		.tv_sec = (time_t)(due / NS_PER_SEC),
 		.tv_nsec = (long)(due % NS_PER_SEC),
@@ -181,29 +312,106 @@ static struct timespec *next_due(const struct monitor *monitor, bool reclaiming,
 	return timeout;
 }
 
-static void *run_monitor(void *arg)
+static void watch(struct watcher *watcher)
 {
-	struct monitor *monitor = arg;
-	bool reclaiming = false;
+	struct post *post = watcher->post;
 	struct pollfd fds[] = {
-		{.fd = uffd_descriptor(monitor->uffd), .events = POLLIN},
-		{.fd = monitor->stop_fd, .events = POLLIN},
+		{.fd = uffd_descriptor(post->monitor->uffd), .events = POLLIN},
+		{.fd = post->nudge_fd, .events = POLLIN},
+		{.fd = post->monitor->stop_fd, .events = POLLIN},
 	};
 
 	for (;;) {
 		struct timespec timeout;
-		int ready =
-			ppoll(fds, ARRAY_SIZE(fds), next_due(monitor, reclaiming, &timeout), NULL);
+		struct fault fault;
+		int ready;
 
-		for (int i = 0; i < EVENT_ROUNDS && serve_events(monitor); i++)
-			;
-		if (monitor->deferred_count)
-			retry_deferred(monitor);
+		while (next_read(post, &fault))
+			read_from_disk(watcher, &fault);
+		ready = ppoll(fds, ARRAY_SIZE(fds), next_due(post, &timeout), NULL);
 		if (ready > 0 && fds[1].revents)
-			return NULL;
-		/* A piece at a time, and only when no fault waits. */
-		reclaiming = ready != 0 || pager_reclaim(monitor->pager);
+			eventfd_read(post->nudge_fd, &(eventfd_t){0});
+		for (int i = 0; i < EVENT_ROUNDS && serve_events(watcher); i++)
+			;
+		retry_deferred(watcher);
+		if (ready > 0 && fds[2].revents && !has_reads(post))
+			return;
 	}
+}
+
+/* However the thread ends: the guest's faults would go unanswered. */
+static void leave(void *arg)
+{
+	struct watcher *watcher = arg;
+	struct monitor *monitor = watcher->post->monitor;
+	struct pollfd stop = {.fd = monitor->stop_fd, .events = POLLIN};
+
+	if (poll(&stop, 1, 0) != 1)
+		tell_trouble(monitor, EOWNERDEAD, "a monitor thread has ended unexpectedly");
+	pager_context_destroy(watcher->context);
+}
+
+static void *run_watcher(void *arg)
+{
+	struct post *post = arg;
+	struct watcher watcher = {.post = post};
+	int result = pager_context_create(post->monitor->pager, &watcher.context);
+
+	if (result) {
+		tell_trouble(post->monitor, -result, "starting a monitor thread");
+		return NULL;
+	}
+	pthread_cleanup_push(leave, &watcher);
+	pthread_mutex_lock(&post->watch);
+	watch(&watcher);
+	pthread_mutex_unlock(&post->watch);
+	pthread_cleanup_pop(true);
+	return NULL;
+}
+
+static int start_post(struct monitor *monitor, int cpu)
+{
+	struct post *post = &monitor->posts[monitor->post_count++];
+
+	post->monitor = monitor;
+	post->cpu = cpu;
+	pthread_mutex_init(&post->watch, NULL);
+	pthread_mutex_init(&post->lock, NULL);
+	post->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (post->nudge_fd < 0)
+		return -errno;
+	for (size_t i = 0; i < POST_THREADS; i++) {
+		cpu_set_t set;
+		int result = thread_start(&post->threads[i], "ebb-monitor", run_watcher, post);
+
+		if (result)
+			return result;
+		post->thread_count++;
+		if (cpu < 0)
+			continue;
+		/* Without the pin it is only slower. */
+		CPU_ZERO(&set);
+		CPU_SET((size_t)cpu, &set);
+		pthread_setaffinity_np(post->threads[i], sizeof(set), &set);
+	}
+	return 0;
+}
+
+static int start_posts(struct monitor *monitor)
+{
+	cpu_set_t allowed;
+	int result = 0;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+	    CPU_COUNT(&allowed) > (int)PINNED_POSTS_MAX) {
+		for (size_t i = 0; i < UNPINNED_POSTS && !result; i++)
+			result = start_post(monitor, -1);
+		return result;
+	}
+	for (int cpu = 0; cpu < CPU_SETSIZE && !result; cpu++)
+		if (CPU_ISSET((size_t)cpu, &allowed))
+			result = start_post(monitor, cpu);
+	return result;
 }
 
 int monitor_start(struct pager *pager, const struct uffd *uffd,
@@ -220,19 +428,16 @@ int monitor_start(struct pager *pager, const struct uffd *uffd,
 	monitor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (monitor->stop_fd < 0) {
 		result = -errno;
-		goto free_monitor;
+		free(monitor);
+		return result;
 	}
-	result = thread_start(&monitor->thread, "ebb-monitor", run_monitor, monitor);
-	if (result)
-		goto close_stop;
+	result = start_posts(monitor);
+	if (result) {
+		monitor_stop(monitor);
+		return result;
+	}
 	*out = monitor;
 	return 0;
-
-close_stop:
-	close(monitor->stop_fd);
-free_monitor:
-	free(monitor);
-	return result;
 }
 
 void monitor_stop(struct monitor *monitor)
@@ -240,7 +445,16 @@ void monitor_stop(struct monitor *monitor)
 	if (!monitor)
 		return;
 	eventfd_write(monitor->stop_fd, 1);
-	pthread_join(monitor->thread, NULL);
+	for (size_t i = 0; i < monitor->post_count; i++) {
+		struct post *post = &monitor->posts[i];
+
+		for (size_t j = 0; j < post->thread_count; j++)
+			pthread_join(post->threads[j], NULL);
+		if (post->nudge_fd >= 0)
+			close(post->nudge_fd);
+		pthread_mutex_destroy(&post->lock);
+		pthread_mutex_destroy(&post->watch);
+	}
 	close(monitor->stop_fd);
 	free(monitor);
 }
@@ -248,4 +462,9 @@ void monitor_stop(struct monitor *monitor)
 bool monitor_in_trouble(const struct monitor *monitor)
 {
 	return atomic_load(&monitor->in_trouble);
+}
+
+const struct latency *monitor_latency(const struct monitor *monitor, enum pager_answer answer)
+{
+	return &monitor->latency[answer];
 }

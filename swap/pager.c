@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <xxhash.h>
 
 #include "swap/pager_internal.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/log.h"
-
-#define BOUNCE_SIZE (STORE_BATCH_MAX * GUEST_PAGE_SIZE)
 
 static int compare_regions(const void *a, const void *b)
 {
@@ -43,6 +43,7 @@ int pager_create(const struct guest_memory *memory, const struct uffd *uffd, str
 		 const struct pager_region *regions, size_t count, struct pager **out)
 {
 	struct pager *pager = calloc(1, sizeof(*pager));
+	size_t pages = guest_memory_size(memory) / GUEST_PAGE_SIZE;
 	int result;
 
 	if (!pager)
@@ -53,28 +54,29 @@ int pager_create(const struct guest_memory *memory, const struct uffd *uffd, str
 	result = adopt_regions(pager, regions, count);
 	if (result)
 		goto free_pager;
-	result = page_map_create(guest_memory_size(memory) / GUEST_PAGE_SIZE, &pager->map);
+	if (getrandom(pager->secret, sizeof(pager->secret), 0) != sizeof(pager->secret)) {
+		result = -EIO;
+		goto free_pager;
+	}
+	result = page_map_create(pages, &pager->map);
 	if (result)
 		goto free_pager;
-	pager->bounce =
-		mmap(NULL, BOUNCE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (pager->bounce == MAP_FAILED) {
-		result = -ENOMEM;
+	result = working_set_create(pages, &pager->working_set);
+	if (result)
 		goto destroy_map;
-	}
-	pager->batches = pager_batches_create();
-	if (!pager->batches) {
-		result = -ENOMEM;
-		goto unmap_bounce;
-	}
-	pthread_mutex_init(&pager->removal_lock, NULL);
+	result = pager_context_create(pager, &pager->peek);
+	if (result)
+		goto destroy_working_set;
+	read_ahead_init(&pager->read_ahead);
+	pthread_mutex_init(&pager->event_lock, NULL);
 	pthread_mutex_init(&pager->zap_lock, NULL);
 	pthread_cond_init(&pager->zap_applied, NULL);
+	pthread_mutex_init(&pager->peek_lock, NULL);
 	*out = pager;
 	return 0;
 
-unmap_bounce:
-	munmap(pager->bounce, BOUNCE_SIZE);
+destroy_working_set:
+	working_set_destroy(pager->working_set);
 destroy_map:
 	page_map_destroy(pager->map);
 free_pager:
@@ -86,13 +88,83 @@ void pager_destroy(struct pager *pager)
 {
 	if (!pager)
 		return;
+	pthread_mutex_destroy(&pager->peek_lock);
 	pthread_cond_destroy(&pager->zap_applied);
 	pthread_mutex_destroy(&pager->zap_lock);
-	pthread_mutex_destroy(&pager->removal_lock);
-	free(pager->batches);
-	munmap(pager->bounce, BOUNCE_SIZE);
+	pthread_mutex_destroy(&pager->event_lock);
+	read_ahead_destroy(&pager->read_ahead);
+	pager_context_destroy(pager->peek);
+	working_set_destroy(pager->working_set);
 	page_map_destroy(pager->map);
+	explicit_bzero(pager->secret, sizeof(pager->secret));
 	free(pager);
+}
+
+void pager_on_drop(struct pager *pager, void (*dropped)(void *opaque), void *opaque)
+{
+	pager->dropped = dropped;
+	pager->dropped_opaque = opaque;
+}
+
+void *pager_map_buffer(size_t length)
+{
+	void *buffer =
+		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (buffer == MAP_FAILED)
+		return NULL;
+	/* What guests hold belongs into no core dump and no child. */
+	madvise(buffer, length, MADV_DONTDUMP);
+	madvise(buffer, length, MADV_DONTFORK);
+	madvise(buffer, length, MADV_NOHUGEPAGE);
+	return buffer;
+}
+
+void pager_unmap_buffer(void *buffer, size_t length)
+{
+	if (buffer)
+		munmap(buffer, length);
+}
+
+int pager_context_create(struct pager *pager, struct pager_context **out)
+{
+	struct pager_context *context = calloc(1, sizeof(*context));
+	int result = -ENOMEM;
+
+	if (!context)
+		return -ENOMEM;
+	context->pager = pager;
+	context->fetch.data = pager_map_buffer(READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+	if (!context->fetch.data)
+		goto free_context;
+	result = store_reader_create(pager->store, &context->reader);
+	if (result)
+		goto unmap_data;
+	*out = context;
+	return 0;
+
+unmap_data:
+	pager_unmap_buffer(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+free_context:
+	free(context);
+	return result;
+}
+
+void pager_context_destroy(struct pager_context *context)
+{
+	if (!context)
+		return;
+	pager_destroy_loads(context);
+	pager_destroy_parcels(context);
+	store_writer_destroy(context->writer);
+	store_reader_destroy(context->reader);
+	pager_unmap_buffer(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+	free(context);
+}
+
+int pager_create_writer(struct pager_context *context)
+{
+	return context->writer ? 0 : store_writer_create(context->pager->store, &context->writer);
 }
 
 int pager_register(struct pager *pager)
@@ -132,6 +204,12 @@ int pager_unregister(struct pager *pager)
 	return result;
 }
 
+uint64_t pager_hash(const struct pager *pager, const void *page)
+{
+	return XXH3_64bits_withSecret(page, GUEST_PAGE_SIZE, pager->secret, sizeof(pager->secret)) &
+	       PAGE_MAP_HASH_MASK;
+}
+
 bool pager_next_in_region(const struct pager *pager, size_t page, size_t *first, size_t *end)
 {
 	for (size_t i = 0; i < pager->region_count; i++) {
@@ -147,6 +225,18 @@ bool pager_next_in_region(const struct pager *pager, size_t page, size_t *first,
 	return false;
 }
 
+bool pager_next_stretch(const struct pager *pager, size_t page, size_t most, size_t *first,
+			size_t *end)
+{
+	size_t chunk_end;
+
+	if (!pager_next_in_region(pager, page, first, end))
+		return false;
+	chunk_end = (*first / PAGE_MAP_CHUNK + 1) * PAGE_MAP_CHUNK;
+	*end = min_size(min_size(*end, chunk_end), *first + most);
+	return true;
+}
+
 /* The region that holds the byte at @offset of the view, or NULL. */
 static const struct pager_region *find_region(const struct pager *pager, uint64_t offset)
 {
@@ -157,11 +247,8 @@ static const struct pager_region *find_region(const struct pager *pager, uint64_
 	return NULL;
 }
 
-/*
- * True if [start, end) of host addresses lies in regions, several adjacent ones perhaps: the kernel
- * merges their mappings. *page is its first page.
- */
-static bool find_pages(const struct pager *pager, uint64_t start, uint64_t end, size_t *page)
+/* Several adjacent regions perhaps: the kernel merges their mappings. */
+bool pager_find_pages(const struct pager *pager, uint64_t start, uint64_t end, size_t *page)
 {
 	uint64_t view = (uint64_t)guest_memory_guest_view(pager->memory);
 	uint64_t offset = start - view;
@@ -179,17 +266,6 @@ static bool find_pages(const struct pager *pager, uint64_t start, uint64_t end, 
 	return true;
 }
 
-int pager_read_store(struct pager *pager, const store_location locations[], size_t count,
-		     void *const pages[])
-{
-	int result = -EIO;
-
-	for (int i = 0; i < PAGER_STORE_READ_TRIES && result; i++)
-		result = store_get(pager->store, locations, count, pages);
-	/* -EAGAIN would mean that nothing is wrong. */
-	return result == -EAGAIN ? -EIO : result;
-}
-
 bool pager_is_hole(const struct pager *pager, size_t page)
 {
 	uint64_t offset = page * GUEST_PAGE_SIZE;
@@ -198,126 +274,11 @@ bool pager_is_hole(const struct pager *pager, size_t page)
 	return guest_memory_next_data(pager->memory, offset, &start, &end) || start > offset;
 }
 
-static void set_resident(struct pager *pager, size_t page, struct page_entry entry)
+void pager_drop(struct pager *pager, store_location location)
 {
-	if (entry.state == PAGE_WRITING)
-		pager_count(pager, COUNT_CANCELLED, 1);
-	entry.state = PAGE_RESIDENT;
-	page_map_set(pager->map, page, entry);
-}
-
-static int fill_zero(struct pager *pager, size_t page)
-{
-	int result =
-		uffd_zero(pager->uffd, pager_guest_address(pager, page), GUEST_PAGE_SIZE, NULL);
-
-	if (result)
-		return result;
-	pager_count(pager, COUNT_ZEROED, 1);
-	set_resident(pager, page, (struct page_entry){.state = PAGE_EMPTY});
-	return 0;
-}
-
-/* The map says that the page is in the memfd, and it is not: the guest has discarded it. */
-static int resolve_discarded(struct pager *pager, size_t page, struct page_entry entry)
-{
-	int result;
-
-	if (entry.has_copy)
-		store_drop(pager->store, entry.location);
-	page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
-	result = fill_zero(pager, page);
-	/* Filled in this moment: look again. */
-	return result == -EEXIST ? -EAGAIN : result;
-}
-
-/* The page is in the memfd: map it. */
-static int resolve_present(struct pager *pager, size_t page, struct page_entry entry)
-{
-	uint8_t *address = pager_guest_address(pager, page);
-	int result = uffd_continue(pager->uffd, address, GUEST_PAGE_SIZE, NULL);
-
-	switch (result) {
-	case 0:
-		pager_count(pager, COUNT_CONTINUED, 1);
-		break;
-	case -EEXIST:
-		/* Mapped already: the fault is a second one for the same page. */
-		pager_count(pager, COUNT_REDUNDANT, 1);
-		result = uffd_wake(pager->uffd, address, GUEST_PAGE_SIZE);
-		if (result)
-			return result;
-		break;
-	case -EFAULT:
-		/* The event of the discard may still be unread, or its punch came after the event. */
-		return pager_is_hole(pager, page) ? resolve_discarded(pager, page, entry) : -EAGAIN;
-	default:
-		return result;
-	}
-	set_resident(pager, page, entry);
-	return 0;
-}
-
-static int resolve_empty(struct pager *pager, size_t page, struct page_entry entry)
-{
-	int result = fill_zero(pager, page);
-
-	/* Populated before swap was enabled, or a discard whose punch is still to come. */
-	return result == -EEXIST ? resolve_present(pager, page, entry) : result;
-}
-
-static int resolve_swapped(struct pager *pager, size_t page, struct page_entry entry)
-{
-	_Alignas(GUEST_PAGE_SIZE) uint8_t data[GUEST_PAGE_SIZE];
-	void *const buffer = data;
-	int result = pager_read_store(pager, &entry.location, 1, &buffer);
-
-	if (result)
-		return result;
-	result = uffd_copy(pager->uffd, pager_guest_address(pager, page), data, GUEST_PAGE_SIZE,
-			   NULL);
-	if (result == -EEXIST) {
-		/*
-		 * The store alone has a SWAPPED page. Whatever is in the memfd is a zero page that
-		 * somebody made by looking there (a debugger, /proc/PID/mem): it must not win.
-		 */
-		result = guest_memory_punch(pager->memory, page * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
-		return result ? result : -EAGAIN;
-	}
-	if (result)
-		return result == -EFAULT ? -EIO : result; /* -EFAULT means an address outside */
-	pager_count(pager, COUNT_COPIED, 1);
-	set_resident(pager, page, entry);
-	return 0;
-}
-
-int pager_resolve_locked(struct pager *pager, size_t page)
-{
-	struct page_entry entry = page_map_get(pager->map, page);
-
-	switch (entry.state) {
-	case PAGE_EMPTY:
-		return resolve_empty(pager, page, entry);
-	case PAGE_SWAPPED:
-		return resolve_swapped(pager, page, entry);
-	default:
-		return resolve_present(pager, page, entry);
-	}
-}
-
-int pager_fault(struct pager *pager, uint64_t address)
-{
-	size_t page;
-	int result;
-
-	if (!find_pages(pager, address, address + 1, &page))
-		return -EFAULT;
-	page_map_lock(pager->map, page);
-	result = pager_resolve_locked(pager, page);
-	page_map_unlock(pager->map, page);
-	if (result == -EAGAIN)
-		pager_count(pager, COUNT_RETRIED, 1);
-	return result;
+	store_drop(pager->store, location);
+	if (pager->dropped)
+		pager->dropped(pager->dropped_opaque);
 }
 
 /* True, once, for the event of the zap that is under way. */
@@ -335,29 +296,43 @@ static bool take_announced_zap(struct pager *pager, uint64_t start, uint64_t end
 	return announced;
 }
 
+/* Removes the pages [first, end) of one chunk. Returns how many were not EMPTY. */
+static uint64_t remove_stretch(struct pager *pager, size_t first, size_t end)
+{
+	uint64_t removed = 0;
+
+	page_map_lock(pager->map, first);
+	for (size_t page = first; page < end; page++) {
+		struct page_entry entry = page_map_get(pager->map, page);
+
+		if (entry.state == PAGE_EMPTY)
+			continue;
+		if (entry.has_copy)
+			store_drop(pager->store, entry.location);
+		page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
+		removed++;
+	}
+	page_map_unlock(pager->map, first);
+	return removed;
+}
+
 int pager_remove(struct pager *pager, uint64_t start, uint64_t end)
 {
 	uint64_t removed = 0;
-	size_t first, behind;
+	size_t page, behind, first, stretch_end;
 
 	if (take_announced_zap(pager, start, end))
 		return 0;
-	if (!find_pages(pager, start, end, &first))
+	if (!pager_find_pages(pager, start, end, &page))
 		return -EFAULT;
-	behind = first + (end - start) / GUEST_PAGE_SIZE;
-	for (size_t page = first; page < behind; page++) {
-		struct page_entry entry;
-
-		page_map_lock(pager->map, page);
-		entry = page_map_get(pager->map, page);
-		if (entry.has_copy)
-			store_drop(pager->store, entry.location);
-		removed += entry.state != PAGE_EMPTY;
-		if (entry.state != PAGE_EMPTY)
-			page_map_set(pager->map, page, (struct page_entry){.state = PAGE_EMPTY});
-		page_map_unlock(pager->map, page);
+	behind = page + (end - start) / GUEST_PAGE_SIZE;
+	for (; page < behind; page = stretch_end) {
+		pager_next_stretch(pager, page, behind - page, &first, &stretch_end);
+		removed += remove_stretch(pager, first, stretch_end);
 	}
 	pager_count(pager, COUNT_REMOVED, removed);
+	if (removed > 0 && pager->dropped)
+		pager->dropped(pager->dropped_opaque);
 	return 0;
 }
 
@@ -368,45 +343,58 @@ int pager_read_events(struct pager *pager, uint64_t faults[static UFFD_EVENTS_MA
 	int result;
 
 	*fault_count = 0;
-	pthread_mutex_lock(&pager->removal_lock);
+	pthread_mutex_lock(&pager->event_lock);
 	result = uffd_read_events(pager->uffd, batch, events);
 	for (size_t i = 0; !result && i < *events; i++)
 		if (batch[i].kind == UFFD_REMOVED &&
 		    pager_remove(pager, batch[i].start, batch[i].end))
 			log_error("swap: a remove event outside guest memory");
-	pthread_mutex_unlock(&pager->removal_lock);
+	pthread_mutex_unlock(&pager->event_lock);
 	for (size_t i = 0; !result && i < *events; i++)
 		if (batch[i].kind != UFFD_REMOVED && batch[i].kind != UFFD_OTHER)
 			faults[(*fault_count)++] = batch[i].start;
 	return result;
 }
 
-bool pager_reclaim(struct pager *pager)
+void pager_pass_events(struct pager *pager)
 {
-	return store_reclaim(pager->store);
+	pthread_mutex_lock(&pager->event_lock);
+	pthread_mutex_unlock(&pager->event_lock);
 }
 
-int pager_peek(struct pager *pager, uint64_t offset, void *buffer, size_t length)
+bool pager_take(struct pager_job *job, size_t total, size_t most, size_t *first, size_t *end)
 {
-	_Alignas(GUEST_PAGE_SIZE) uint8_t data[GUEST_PAGE_SIZE];
-	void *const whole = data;
-	size_t page = offset / GUEST_PAGE_SIZE;
-	uint64_t inside = offset % GUEST_PAGE_SIZE;
-	struct page_entry entry;
-	int result;
+	if (atomic_load(&job->stop))
+		return false;
+	*first = atomic_fetch_add(&job->next, most);
+	if (*first >= total)
+		return false;
+	*end = min_size(*first + most, total);
+	return true;
+}
 
-	if (page >= page_map_pages(pager->map) || !range_within(inside, length, GUEST_PAGE_SIZE))
-		return -EINVAL;
-	page_map_lock(pager->map, page);
-	entry = page_map_get(pager->map, page);
-	if (entry.state == PAGE_SWAPPED)
-		result = pager_read_store(pager, &entry.location, 1, &whole);
-	else
-		result = guest_memory_read_offset(pager->memory, offset, buffer, length);
-	page_map_unlock(pager->map, page);
-	if (!result && entry.state == PAGE_SWAPPED)
-		memcpy(buffer, data + inside, length);
+int pager_end_job(struct pager_job *job, int result)
+{
+	if (result)
+		atomic_store(&job->stop, true);
+	else if (atomic_load(&job->stop))
+		result = -ECANCELED;
 	return result;
+}
+
+void pager_learn_working_set(struct pager *pager)
+{
+	working_set_learn(pager->working_set);
+}
+
+size_t pager_working_set_pages(const struct pager *pager)
+{
+	return working_set_count(pager->working_set);
+}
+
+uint64_t pager_ram_bytes(const struct pager *pager)
+{
+	return page_map_ram_bytes(pager->map) + working_set_ram_bytes(pager->working_set);
 }
 
 size_t pager_pages(const struct pager *pager)
@@ -424,6 +412,7 @@ void pager_get_counters(const struct pager *pager, struct pager_counters *counte
 		.zeroed = value[COUNT_ZEROED],
 		.continued = value[COUNT_CONTINUED],
 		.copied = value[COUNT_COPIED],
+		.ahead = value[COUNT_AHEAD],
 		.redundant = value[COUNT_REDUNDANT],
 		.retried = value[COUNT_RETRIED],
 		.cancelled = value[COUNT_CANCELLED],
@@ -433,7 +422,18 @@ void pager_get_counters(const struct pager *pager, struct pager_counters *counte
 		.swapped_in = value[COUNT_SWAPPED_IN],
 		.trimmed_zero = value[COUNT_TRIMMED_ZERO],
 		.trimmed_clean = value[COUNT_TRIMMED_CLEAN],
+		.compacted = value[COUNT_COMPACTED],
 	};
+}
+
+void pager_counters_add(struct pager_counters *sum, const struct pager_counters *more)
+{
+	const uint64_t *from = (const uint64_t *)more;
+	uint64_t *to = (uint64_t *)sum;
+
+	_Static_assert(sizeof(*sum) % sizeof(uint64_t) == 0, "nothing but uint64_t");
+	for (size_t i = 0; i < sizeof(*sum) / sizeof(uint64_t); i++)
+		to[i] += from[i];
 }
 
 void pager_get_counts(const struct pager *pager, uint64_t counts[static PAGE_STATES])

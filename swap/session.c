@@ -17,9 +17,9 @@ void session_destroy(struct session *session)
 	free(session);
 }
 
-int session_create(const struct guest_memory *memory, const char *dir,
-		   const struct monitor_callbacks *callbacks, struct session **out,
-		   struct error *err)
+int session_create(const struct guest_memory *memory, const struct store_config *config,
+		   const struct monitor_callbacks *callbacks, void (*dropped)(void *opaque),
+		   struct session **out, struct error *err)
 {
 	const struct pager_region whole = {0, guest_memory_size(memory)};
 	struct session *session = calloc(1, sizeof(*session));
@@ -27,7 +27,7 @@ int session_create(const struct guest_memory *memory, const char *dir,
 
 	if (!session)
 		return error_errno(err, ENOMEM, "swap");
-	result = store_create(dir, &session->store, err);
+	result = store_create(config, &session->store, err);
 	if (result)
 		goto destroy;
 	result = uffd_open(UFFD_REQUIRED, &session->uffd, err);
@@ -38,9 +38,10 @@ int session_create(const struct guest_memory *memory, const char *dir,
 		error_errno(err, -result, "swap: creating the page map");
 		goto destroy;
 	}
+	pager_on_drop(session->pager, dropped, callbacks->opaque);
 	result = monitor_start(session->pager, session->uffd, callbacks, &session->monitor);
 	if (result) {
-		error_errno(err, -result, "swap: starting the monitor thread");
+		error_errno(err, -result, "swap: starting the monitor threads");
 		goto destroy;
 	}
 	result = pager_register(session->pager);

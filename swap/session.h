@@ -20,12 +20,13 @@ struct session {
 };
 
 /*
- * Opens a store in @dir and begins to serve the faults of @memory: from here on guest RAM is watched,
- * and nothing is staged yet. @memory is borrowed. 0, or -errno with what to do in @err.
+ * Makes a store and begins to serve the faults of @memory: from here on guest RAM is watched, and
+ * nothing is staged yet. @memory is borrowed. @dropped: see pager_on_drop(). 0, or -errno with what
+ * to do in @err.
  */
-int session_create(const struct guest_memory *memory, const char *dir,
-		   const struct monitor_callbacks *callbacks, struct session **out,
-		   struct error *err);
+int session_create(const struct guest_memory *memory, const struct store_config *config,
+		   const struct monitor_callbacks *callbacks, void (*dropped)(void *opaque),
+		   struct session **out, struct error *err);
 
 /*
  * Stops watching. What is still in the store is gone: bring it back first, or be sure that nobody

@@ -1,448 +1,278 @@
-#include "swap/store.h"
-
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
-#include <xxhash.h>
+#include <sys/mman.h>
 
-#include "vmm/base/io.h"
+#include "swap/store_internal.h"
 
-#define SLOT_SIZE     4096ull
-#define BITS_PER_WORD 64u
-
-/* Slots that are punched in one call: bounds how long it sleeps. */
-#define RECLAIM_MAX 4096u
-
-/* Slots that lie side by side: one transfer. */
-struct slot_run {
-	uint64_t first;
-	size_t count;
-};
-
-struct store {
-	int fd;
-	/* Bytes put since the last sync; the writer's own. */
-	uint64_t unsynced_start, unsynced_end;
-
-	pthread_mutex_t lock; /* guards all below */
-	size_t words;         /* of each bitmap */
-	uint64_t *used;       /* a bit per slot: live, or dropped and not yet punched */
-	uint64_t *dropped;    /* a bit per slot: to be punched */
-	uint32_t *checksums;  /* of each live slot's page */
-	uint64_t next;        /* where the search for free slots goes on */
-	uint64_t live;
-	uint64_t dropped_count;
-	uint64_t reclaim_next; /* where the search for dropped slots goes on */
-};
-
-static int open_nameless(const char *dir, struct error *err)
+int store_check_path(const char *path, struct error *err)
 {
-	int fd = open(dir, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-
-	if (fd >= 0)
-		return fd;
-	switch (errno) {
-	case ENOENT:
-		return error_say(
-			err, ENOENT,
-			"swap directory %s: does not exist; create it: mkdir -p -m 0700 %s", dir,
-			dir);
-	case ENOTDIR:
-		return error_say(err, ENOTDIR,
-				 "swap directory %s: is not a directory; give the directory that "
-				 "the store file shall be made in",
-				 dir);
-	/* EISDIR: what kernels say that know nothing of O_TMPFILE there (open(2)). */
-	case EISDIR:
-	case EOPNOTSUPP:
-		return error_say(err, EOPNOTSUPP,
-				 "swap directory %s: its file system has no O_TMPFILE; use one on "
-				 "ext4, xfs, btrfs or tmpfs",
-				 dir);
-	case EACCES:
-		return error_say(err, EACCES,
-				 "swap directory %s: permission denied; give yourself write access "
-				 "to it or choose another",
-				 dir);
-	default:
-		return error_errno(err, errno, "swap directory %s", dir);
-	}
+	return store_file_check(path, err);
 }
 
-static int punch(int fd, struct slot_run run)
+static int open_file(struct store *store, const char *path, struct error *err)
 {
-	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			 (off_t)(run.first * SLOT_SIZE), (off_t)(run.count * SLOT_SIZE))
-		       ? -errno
-		       : 0;
-}
+	int result = store_file_open(path, &store->file, err);
 
-int store_check_dir(const char *dir, struct error *err)
-{
-	static const uint8_t page[SLOT_SIZE];
-	int fd = open_nameless(dir, err);
-	int result;
-
-	if (fd < 0)
-		return fd;
-	result = io_pwrite_full(fd, page, sizeof(page), 0);
-	/* Some file systems tell of a full disk only when data is really placed. */
-	if (!result && fdatasync(fd))
-		result = -errno;
-	if (result) {
-		error_errno(err, -result, "swap directory %s: writing one page (see df -h %s)", dir,
-			    dir);
-		goto close_fd;
-	}
-	result = punch(fd, (struct slot_run){0, 1});
 	if (result)
-		error_errno(
-			err, -result,
-			"swap directory %s: its file system cannot punch holes; use one on ext4, "
-			"xfs, btrfs or tmpfs",
-			dir);
-close_fd:
-	close(fd);
-	return result;
+		return result;
+	store->has_file = true;
+	store->slots.slots = store->file.size / SEGMENT_MAX;
+	if (store->slots.slots > SEGMENTS_MAX)
+		store->slots.slots = SEGMENTS_MAX;
+	result = store_io_create(store->file.fd, store->file.block, store->config.io, &store->io);
+	if (result)
+		return error_errno(err, -result,
+				   "swap store: io_uring (let the store choose, or see "
+				   "/proc/sys/kernel/io_uring_disabled)");
+	result = cipher_key_create(store->config.encrypt, &store->key);
+	if (result)
+		return error_errno(err, -result, "swap store: a key for AES-256-GCM");
+	return 0;
 }
 
-int store_create(const char *dir, struct store **out, struct error *err)
+static int check_config(const struct store_config *config, struct error *err)
 {
-	struct store *store = calloc(1, sizeof(*store));
-	int result;
+	struct codec *codec;
+	int result = codec_create(config->compression, config->level, &codec);
 
+	if (result)
+		return error_errno(err, -result, "swap store: compression level %d", config->level);
+	codec_destroy(codec);
+	if (!config->path && config->pool_bytes == 0)
+		return error_say(err, EINVAL,
+				 "swap store: neither a directory nor a pool; give one of them");
+	return 0;
+}
+
+int store_create(const struct store_config *config, struct store **out, struct error *err)
+{
+	struct store *store;
+	int result = check_config(config, err);
+
+	if (result)
+		return result;
+	store = calloc(1, sizeof(*store));
 	if (!store)
 		return error_errno(err, ENOMEM, "swap store");
-	store->fd = open_nameless(dir, err);
-	if (store->fd < 0) {
-		result = store->fd;
-		free(store);
-		return result;
-	}
+	store->config = *config;
+	store->config.path = NULL;
+	store->file.fd = -1;
+	store->file.block = STORE_PAGE;
 	pthread_mutex_init(&store->lock, NULL);
-	*out = store;
-	return 0;
+	result = segment_table_init(&store->segments);
+	if (result)
+		error_errno(err, -result, "swap store: its tables");
+	else if (config->path)
+		result = open_file(store, config->path, err);
+	if (result)
+		store_destroy(store);
+	else
+		*out = store;
+	return result;
 }
 
 void store_destroy(struct store *store)
 {
 	if (!store)
 		return;
-	close(store->fd);
+	for (uint32_t i = 0; i < store->segments.count; i++) {
+		struct segment *segment = segment_find(&store->segments, i);
+
+		if (segment->ram)
+			buffer_unmap(segment->ram, segment->ram_size);
+	}
+	while (store->spares > 0)
+		buffer_unmap(store->spare[--store->spares], SEGMENT_MAX);
+	store_io_destroy(store->io);
+	cipher_key_destroy(store->key);
+	if (store->has_file) {
+		if (store->file.device)
+			store_file_punch(&store->file, 0,
+					 slot_offset((uint32_t)store->slots.slots));
+		store_file_close(&store->file);
+	}
+	slot_map_destroy(&store->slots);
+	segment_table_destroy(&store->segments);
 	pthread_mutex_destroy(&store->lock);
-	free(store->checksums);
-	free(store->dropped);
-	free(store->used);
 	free(store);
 }
 
-static bool get_bit(const uint64_t *bitmap, uint64_t slot)
+/* ---- buffers ---- */
+
+void *buffer_map(size_t size)
 {
-	return bitmap[slot / BITS_PER_WORD] >> (slot % BITS_PER_WORD) & 1;
+	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (bytes == MAP_FAILED)
+		return NULL;
+	/* Only matters to what is spent on them. */
+	madvise(bytes, size, MADV_DONTFORK);
+	madvise(bytes, size, MADV_NOHUGEPAGE);
+	return bytes;
 }
 
-static void set_bit(uint64_t *bitmap, uint64_t slot, bool value)
+void buffer_unmap(void *bytes, size_t size)
 {
-	uint64_t bit = 1ull << (slot % BITS_PER_WORD);
-
-	if (value)
-		bitmap[slot / BITS_PER_WORD] |= bit;
-	else
-		bitmap[slot / BITS_PER_WORD] &= ~bit;
+	if (bytes)
+		munmap(bytes, size);
 }
 
-static void set_bits(uint64_t *bitmap, struct slot_run run, bool value)
+void *segment_buffer_get(struct store *store, size_t size)
 {
-	for (uint64_t slot = run.first; slot < run.first + run.count; slot++)
-		set_bit(bitmap, slot, value);
-}
+	void *bytes = NULL;
 
-/* The first slot at or after @from, below @slots, whose bit is @value; @slots if there is none. */
-static uint64_t find_bit(const uint64_t *bitmap, uint64_t from, uint64_t slots, bool value)
-{
-	const uint64_t without = value ? 0 : UINT64_MAX;
-
-	while (from < slots) {
-		if (from % BITS_PER_WORD == 0 && bitmap[from / BITS_PER_WORD] == without)
-			from += BITS_PER_WORD;
-		else if (get_bit(bitmap, from) != value)
-			from++;
-		else
-			break;
+	if (size == SEGMENT_MAX) {
+		pthread_mutex_lock(&store->lock);
+		if (store->spares > 0)
+			bytes = store->spare[--store->spares];
+		pthread_mutex_unlock(&store->lock);
 	}
-	return from < slots ? from : slots;
+	if (bytes)
+		return bytes;
+	bytes = buffer_map(size);
+	if (bytes)
+		atomic_fetch_add(&store->ram_bytes, (int64_t)size);
+	return bytes;
 }
 
-/* @array with room for @to elements of @size bytes, those from @from on zero; NULL: as it was. */
-static void *grow_array(void *array, size_t from, size_t to, size_t size)
+void segment_buffer_put(struct store *store, struct buffer buffer)
 {
-	char *grown = realloc(array, to * size);
-
-	if (grown)
-		memset(grown + from * size, 0, (to - from) * size);
-	return grown;
-}
-
-static int grow(struct store *store)
-{
-	size_t words = store->words ? store->words * 2 : 64;
-	size_t slots_before = store->words * BITS_PER_WORD, slots = words * BITS_PER_WORD;
-	uint64_t *used, *dropped;
-	uint32_t *checksums;
-
-	/* An array that has grown when a later one cannot is only longer than it needs to be. */
-	used = grow_array(store->used, store->words, words, sizeof(*used));
-	if (!used)
-		return -ENOMEM;
-	store->used = used;
-	dropped = grow_array(store->dropped, store->words, words, sizeof(*dropped));
-	if (!dropped)
-		return -ENOMEM;
-	store->dropped = dropped;
-	checksums = grow_array(store->checksums, slots_before, slots, sizeof(*checksums));
-	if (!checksums)
-		return -ENOMEM;
-	store->checksums = checksums;
-	store->words = words;
-	return 0;
-}
-
-/* Takes up to @count free slots that lie side by side. 0 or -ENOMEM. */
-static int allocate(struct store *store, size_t count, struct slot_run *run)
-{
-	uint64_t slots, end;
-	int result = 0;
-
-	pthread_mutex_lock(&store->lock);
-	slots = (uint64_t)store->words * BITS_PER_WORD;
-	run->first = find_bit(store->used, store->next, slots, false);
-	/*
-	 * At the end: begin again where at least half is free, else grow. So runs stay long, and the
-	 * file's length within a small factor of what is live.
-	 */
-	if (run->first == slots && store->live <= slots / 2 && slots > 0)
-		run->first = find_bit(store->used, 0, slots, false);
-	if (run->first == slots)
-		result = grow(store);
-	if (!result) {
-		slots = (uint64_t)store->words * BITS_PER_WORD;
-		end = run->first + count < slots ? run->first + count : slots;
-		run->count = find_bit(store->used, run->first, end, true) - run->first;
-		set_bits(store->used, *run, true);
-		store->next = run->first + run->count;
-		store->live += run->count;
+	if (!buffer.bytes)
+		return;
+	if (buffer.size == SEGMENT_MAX) {
+		pthread_mutex_lock(&store->lock);
+		if (store->spares < SPARE_BUFFERS) {
+			store->spare[store->spares++] = buffer.bytes;
+			buffer.bytes = NULL;
+		}
+		pthread_mutex_unlock(&store->lock);
 	}
-	pthread_mutex_unlock(&store->lock);
-	return result;
+	if (!buffer.bytes)
+		return;
+	buffer_unmap(buffer.bytes, buffer.size);
+	atomic_fetch_sub(&store->ram_bytes, (int64_t)buffer.size);
 }
 
-/* Moves a run of slots between the file and pages, as few system calls as the pages allow. */
-static int transfer(int fd, struct slot_run run, void *const pages[], bool write)
+/* ---- segments ---- */
+
+static bool is_sealed(const struct segment *segment)
 {
-	struct iovec iov[STORE_BATCH_MAX];
-	size_t used = 0, next = 0;
-	off_t offset = (off_t)(run.first * SLOT_SIZE);
+	return segment->state == SEGMENT_POOL || segment->state == SEGMENT_FILE ||
+	       segment->state == SEGMENT_FAILED;
+}
 
-	for (size_t i = 0; i < run.count; i++) {
-		if (used > 0 &&
-		    (char *)iov[used - 1].iov_base + iov[used - 1].iov_len == (char *)pages[i])
-			iov[used - 1].iov_len += SLOT_SIZE;
-		else
-			iov[used++] = (struct iovec){pages[i], SLOT_SIZE};
+struct buffer store_settle(struct store *store, uint32_t index)
+{
+	struct segment *segment = segment_find(&store->segments, index);
+	struct buffer ram = {NULL, 0};
+
+	/* Eviction settles it when it is through. */
+	if (segment->evicting)
+		return ram;
+	if (is_sealed(segment) && segment->entries == 0) {
+		segment_uncount(&store->segments, segment);
+		if (segment->state == SEGMENT_POOL)
+			segment_unlink(&store->segments, &store->segments.pool, index);
+		segment->state = SEGMENT_DEAD;
+		segment->victim = false;
 	}
-	while (next < used) {
-		ssize_t moved = write ? pwritev(fd, iov + next, (int)(used - next), offset)
-				      : preadv(fd, iov + next, (int)(used - next), offset);
-
-		if (moved < 0 && errno == EINTR)
-			continue;
-		if (moved <= 0)
-			return moved < 0 ? -errno : -EIO;
-		offset += moved;
-		while (next < used && (size_t)moved >= iov[next].iov_len)
-			moved -= (ssize_t)iov[next++].iov_len;
-		if (next < used) {
-			iov[next].iov_base = (char *)iov[next].iov_base + moved;
-			iov[next].iov_len -= (size_t)moved;
+	if (segment->readers > 0 || segment->state == SEGMENT_POOL ||
+	    segment->state == SEGMENT_WRITING)
+		return ram;
+	if (segment->ram) {
+		ram = (struct buffer){segment->ram, segment->ram_size};
+		segment->ram = NULL;
+		store->pool_bytes -= ram.size;
+		atomic_fetch_add(&store->ram_bytes, (int64_t)ram.size);
+	}
+	if (segment->state == SEGMENT_DEAD && !segment->queued) {
+		if (segment->slot == SLOT_NONE) {
+			segment_release(&store->segments, index);
+		} else {
+			segment->queued = true;
+			segment_append(&store->segments, &store->segments.dead, index);
 		}
 	}
-	return 0;
-}
-
-static uint32_t checksum(const void *page)
-{
-	return (uint32_t)XXH3_64bits(page, SLOT_SIZE);
-}
-
-/* What was just written: remembers the checksums, and that a sync is due. */
-static void note_written(struct store *store, struct slot_run run, const void *const pages[])
-{
-	uint64_t start = run.first * SLOT_SIZE, end = start + run.count * SLOT_SIZE;
-	uint32_t sums[STORE_BATCH_MAX];
-
-	for (size_t i = 0; i < run.count; i++)
-		sums[i] = checksum(pages[i]);
-	pthread_mutex_lock(&store->lock);
-	memcpy(store->checksums + run.first, sums, run.count * sizeof(sums[0]));
-	pthread_mutex_unlock(&store->lock);
-	if (store->unsynced_start == store->unsynced_end || start < store->unsynced_start)
-		store->unsynced_start = start;
-	if (end > store->unsynced_end)
-		store->unsynced_end = end;
-}
-
-int store_put(struct store *store, const void *const pages[], size_t count,
-	      store_location locations[], size_t *stored)
-{
-	assert(count <= STORE_BATCH_MAX);
-	*stored = 0;
-	while (*stored < count) {
-		struct slot_run run = {0, 0};
-		int result = allocate(store, count - *stored, &run);
-
-		if (result)
-			return result;
-		result = transfer(store->fd, run, (void *const *)(pages + *stored), true);
-		if (result) {
-			/* Whatever part was written takes disk space: it is reclaimed. */
-			for (size_t i = 0; i < run.count; i++)
-				store_drop(store, run.first + i);
-			return result;
-		}
-		note_written(store, run, pages + *stored);
-		for (size_t i = 0; i < run.count; i++)
-			locations[*stored + i] = run.first + i;
-		*stored += run.count;
-	}
-	return 0;
-}
-
-int store_sync(struct store *store)
-{
-	off_t start = (off_t)store->unsynced_start;
-	off_t length = (off_t)(store->unsynced_end - store->unsynced_start);
-	int result = 0;
-
-	if (length == 0)
-		return 0;
-	/*
-	 * The file need not survive a power cut, so its metadata and the disk's own cache do not
-	 * matter: what matters is that write-back cannot fail any more.
-	 */
-	if (sync_file_range(store->fd, start, length,
-			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				    SYNC_FILE_RANGE_WAIT_AFTER)) {
-		result = -errno;
-		if (result == -ENOSYS || result == -EINVAL || result == -ESPIPE)
-			result = fdatasync(store->fd) ? -errno : 0;
-	}
-	/* Swapping out is to free RAM, not to move it to the page cache. */
-	posix_fadvise(store->fd, start, length, POSIX_FADV_DONTNEED);
-	store->unsynced_start = store->unsynced_end = 0;
-	return result;
-}
-
-/* 0, or -EBADMSG if a page of @run differs from what was put there. */
-static int verify(struct store *store, struct slot_run run, void *const pages[])
-{
-	uint32_t expected[STORE_BATCH_MAX];
-
-	pthread_mutex_lock(&store->lock);
-	memcpy(expected, store->checksums + run.first, run.count * sizeof(expected[0]));
-	pthread_mutex_unlock(&store->lock);
-	for (size_t i = 0; i < run.count; i++)
-		if (checksum(pages[i]) != expected[i])
-			return -EBADMSG;
-	return 0;
-}
-
-int store_get(struct store *store, const store_location locations[], size_t count,
-	      void *const pages[])
-{
-	size_t done = 0;
-
-	assert(count <= STORE_BATCH_MAX);
-	while (done < count) {
-		struct slot_run run = {locations[done], 1};
-		int result;
-
-		while (done + run.count < count &&
-		       locations[done + run.count] == run.first + run.count)
-			run.count++;
-		result = transfer(store->fd, run, pages + done, false);
-		if (!result)
-			result = verify(store, run, pages + done);
-		if (result)
-			return result;
-		done += run.count;
-	}
-	return 0;
+	return ram;
 }
 
 void store_drop(struct store *store, store_location location)
 {
-	pthread_mutex_lock(&store->lock);
-	assert(get_bit(store->used, location) && !get_bit(store->dropped, location));
-	set_bit(store->dropped, location, true);
-	store->dropped_count++;
-	store->live--;
-	pthread_mutex_unlock(&store->lock);
-}
+	struct record_place place = location_record(location);
+	struct buffer ram = {NULL, 0};
+	struct segment *segment;
 
-bool store_reclaim(struct store *store)
-{
-	struct slot_run run;
-	uint64_t slots, end;
-	bool more;
-
-	pthread_mutex_lock(&store->lock);
-	if (store->dropped_count == 0) {
-		pthread_mutex_unlock(&store->lock);
-		return false;
+	if (location_kind(location) != LOCATION_RECORD) {
+		atomic_fetch_sub_explicit(&store->entries_filled, 1, memory_order_relaxed);
+		return;
 	}
-	slots = (uint64_t)store->words * BITS_PER_WORD;
-	run.first = find_bit(store->dropped, store->reclaim_next, slots, true);
-	if (run.first == slots)
-		run.first = find_bit(store->dropped, 0, slots, true);
-	end = run.first + RECLAIM_MAX < slots ? run.first + RECLAIM_MAX : slots;
-	run.count = find_bit(store->dropped, run.first, end, false) - run.first;
-	set_bits(store->dropped, run, false);
-	store->dropped_count -= run.count;
-	store->reclaim_next = run.first + run.count;
-	pthread_mutex_unlock(&store->lock);
-
-	/*
-	 * The slots stay used until the hole is punched, so that nobody is given a slot whose data
-	 * would then be punched away. One that could not be punched is still free to be used again.
-	 */
-	punch(store->fd, run);
+	segment = segment_find(&store->segments, place.segment);
+	assert(segment);
 	pthread_mutex_lock(&store->lock);
-	set_bits(store->used, run, false);
-	more = store->dropped_count > 0;
+	assert(segment->state != SEGMENT_FREE && segment->state != SEGMENT_DEAD);
+	assert(!is_sealed(segment) || segment->entries > 0);
+	segment_uncount(&store->segments, segment);
+	segment->live -= (int32_t)place.size;
+	segment->entries--;
+	segment_count(&store->segments, segment);
+	if (segment->entries == 0)
+		ram = store_settle(store, place.segment);
 	pthread_mutex_unlock(&store->lock);
-	return more;
+	segment_buffer_put(store, ram);
 }
 
-uint64_t store_live_bytes(struct store *store)
+enum store_place store_place(struct store *store, store_location location)
 {
-	uint64_t live;
+	const struct segment *segment;
 
-	pthread_mutex_lock(&store->lock);
-	live = store->live;
-	pthread_mutex_unlock(&store->lock);
-	return live * SLOT_SIZE;
+	if (location_kind(location) != LOCATION_RECORD)
+		return STORE_PLACE_NOWHERE;
+	segment = segment_find(&store->segments, location_record(location).segment);
+	/* What is not sealed yet is in memory, too. */
+	return segment && atomic_load_explicit(&segment->state, memory_order_relaxed) ==
+				       SEGMENT_FILE
+		       ? STORE_PLACE_FILE
+		       : STORE_PLACE_POOL;
 }
 
-uint64_t store_disk_bytes(const struct store *store)
+bool store_adjacent(store_location location, store_location next)
 {
-	struct stat info;
+	struct record_place a = location_record(location), b = location_record(next);
 
-	return fstat(store->fd, &info) ? 0 : (uint64_t)info.st_blocks * 512;
+	return location_kind(location) == LOCATION_RECORD &&
+	       location_kind(next) == LOCATION_RECORD && a.segment == b.segment &&
+	       a.offset + a.size == b.offset;
+}
+
+void store_get_usage(struct store *store, struct store_usage *usage)
+{
+	int64_t filled = atomic_load(&store->entries_filled);
+	const struct segment_sums *sums = &store->segments.sums;
+
+	memset(usage, 0, sizeof(*usage));
+	/* A page that was dropped before its writer counted it. */
+	usage->entries_filled = filled > 0 ? (uint64_t)filled : 0;
+	pthread_mutex_lock(&store->lock);
+	usage->entries_pool = (uint64_t)sums->entries_pool;
+	usage->entries = usage->entries_filled + usage->entries_pool + (uint64_t)sums->entries_file;
+	usage->live_bytes = (uint64_t)(sums->live_pool + sums->live_file);
+	usage->pool_bytes = store->pool_bytes;
+	usage->file_bytes = store->file_bytes;
+	usage->ram_bytes = segment_table_bytes(&store->segments) +
+			   store->slots.count * sizeof(uint64_t) +
+			   (uint64_t)atomic_load(&store->ram_bytes);
+	pthread_mutex_unlock(&store->lock);
+	usage->written_bytes = atomic_load(&store->written_bytes);
+	usage->read_bytes = atomic_load(&store->read_bytes);
+	usage->evicted_bytes = atomic_load(&store->evicted_bytes);
+	usage->uring = store->io && store_io_is_uring(store->io);
+	usage->direct = store->has_file && store->file.direct;
+}
+
+const char *store_compression_name(enum store_compression compression)
+{
+	return codec_name(compression);
 }

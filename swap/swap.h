@@ -4,8 +4,8 @@
  * States (enum swap_state) and the commands that are legal in each:
  *
  *   disabled   enable
- *   staged     enable (stages again what was touched), trim, out, in, disable
- *   out        enable (stages what was touched since), in, disable
+ *   staged     enable (stages again what was touched), trim, out, in, working set, disable
+ *   out        enable (stages what was touched since), in, working set, disable
  *   resident   enable, disable          all memory is back, faults are still served by the monitor
  *
  * One operation runs at a time; while it runs, all commands but cancel are refused with -EBUSY. An
@@ -15,7 +15,9 @@
  *   trim       STAGED pages that are zero → EMPTY; unchanged since their stored copy → SWAPPED
  *   out        STAGED pages → store, punched out of the memfd
  *   in         everything back into guest RAM
+ *   working set  the pages that were touched first after recent wake-ups, in that order
  *   disable    in, then unregister, stop the monitor, give the disk space back
+ *   dump, checksum  read all of guest RAM, in any state, and leave every page where it is
  *
  * Threads: any thread may call anything here but swap_create/destroy. No function touches guest RAM
  * through the guest view or waits for a vCPU. Callbacks come from the worker or the monitor thread
@@ -30,6 +32,8 @@
 
 #include "memory/access.h"
 #include "memory/guest_memory.h"
+#include "swap/latency.h"
+#include "swap/store_config.h"
 #include "vmm/base/error.h"
 
 enum swap_state {
@@ -45,13 +49,19 @@ enum swap_operation {
 	SWAP_OP_TRIM,
 	SWAP_OP_OUT,
 	SWAP_OP_IN,
+	SWAP_OP_WORKING_SET, /* `swap in --working-set` */
 	SWAP_OP_DISABLE,
+	SWAP_OP_DUMP,     /* `dump-memory`; by swap_start_dump() */
+	SWAP_OP_CHECKSUM, /* `checksum-memory` */
 	SWAP_OP_COUNT,
 };
 
 struct swap_config {
-	/* Directory for the store file; NULL: swap commands are refused, saying --swap-dir. */
-	const char *dir;
+	/*
+	 * Without a path and without a pool, swap commands are refused, saying --swap-dir; dump and
+	 * checksum are not.
+	 */
+	struct store_config store;
 };
 
 struct swap_callbacks {
@@ -72,6 +82,7 @@ struct swap_counters {
 	uint64_t faults_zeroed;    /* EMPTY: zero page */
 	uint64_t faults_continued; /* STAGED or RESIDENT: mapped, nothing copied */
 	uint64_t faults_copied;    /* SWAPPED: read from the store */
+	uint64_t faults_ahead;     /* pages brought along for touchers that go in order */
 	uint64_t faults_redundant; /* another fault had filled the page already */
 	uint64_t faults_retried;   /* EAGAIN from the kernel, answered later */
 	uint64_t writes_cancelled; /* pages touched while they were being written out */
@@ -80,25 +91,41 @@ struct swap_counters {
 	uint64_t stored;     /* pages written to the store */
 	uint64_t swapped_in; /* pages brought back by in or disable */
 	uint64_t trimmed_zero;
-	uint64_t trimmed_clean;
+	uint64_t trimmed_clean; /* unchanged since they were stored: written not again */
+	uint64_t compacted;     /* pages moved within the store */
 };
+
+/* How a fault was answered. */
+enum swap_fault_kind {
+	SWAP_FAULT_ZERO,   /* a zero page */
+	SWAP_FAULT_STAGED, /* it was in the memfd */
+	SWAP_FAULT_POOL,   /* from the store, without touching the disk */
+	SWAP_FAULT_FILE,   /* from the store's file */
+	SWAP_FAULT_KINDS,
+};
+
+/* "sha256:" is not part of it. */
+#define SWAP_DIGEST_SIZE 65
 
 struct swap_operation_report {
 	enum swap_operation operation; /* SWAP_OP_NONE: none has run yet */
 	bool running;
 	bool cancelled;
-	int result;           /* 0 or -errno; 0 while running */
-	struct error error;   /* text of a failure */
-	uint64_t pages_done;  /* pages looked at */
-	uint64_t pages_total; /* pages to look at */
-	uint64_t pages_moved; /* staged, dropped, written or brought back */
-	uint64_t duration_ns; /* so far, or in all */
-	uint64_t zap_ns;      /* enable: time of the zap alone */
+	int result;                    /* 0 or -errno; 0 while running */
+	struct error error;            /* text of a failure */
+	uint64_t pages_done;           /* pages looked at */
+	uint64_t pages_total;          /* pages to look at */
+	uint64_t pages_moved;          /* staged, dropped, written or brought back */
+	uint64_t duration_ns;          /* so far, or in all */
+	uint64_t zap_ns;               /* enable: time of the zap alone */
+	uint64_t written_bytes;        /* to the store's file while it ran */
+	uint64_t read_bytes;           /* from it */
+	char digest[SWAP_DIGEST_SIZE]; /* checksum: SHA-256 of guest RAM in hexadecimal digits */
 };
 
 struct swap_status {
 	enum swap_state state;
-	bool available; /* a swap directory was given */
+	bool available; /* there is a place for a store: a swap directory, or a pool */
 	uint64_t page_size;
 	uint64_t pages_total;
 	uint64_t pages_empty; /* the five sum up to pages_total while swap is enabled; else all zero
@@ -107,9 +134,13 @@ struct swap_status {
 	uint64_t pages_staged;
 	uint64_t pages_writing;
 	uint64_t pages_swapped;
-	uint64_t store_live_bytes; /* bytes of entries in use */
-	uint64_t store_disk_bytes; /* blocks that the file occupies */
+	struct store_usage store;         /* all zero while swap is disabled */
+	struct store_config store_config; /* .path belongs to the swap object */
+	uint64_t tables_bytes;            /* RAM for page tables: states, locations and hashes */
+	uint64_t working_set_pages;       /* remembered for `swap in --working-set` */
 	struct swap_counters counters;
+	/* Of all faults since the VM started: from reading a fault to having answered it. */
+	struct latency_summary latency[SWAP_FAULT_KINDS];
 	struct swap_operation_report current; /* the running operation, else the last one */
 	/* The last finished run of each operation; .operation is SWAP_OP_NONE if it never ran. */
 	struct swap_operation_report last[SWAP_OP_COUNT];
@@ -119,7 +150,7 @@ struct swap;
 
 /*
  * Prepares swap for @memory (which must outlive it) and starts the worker; touches neither guest
- * memory nor disk, except that @config->dir, if given, is checked for being usable.
+ * memory nor disk, except that the store's path, if given, is checked for being usable.
  */
 int swap_create(const struct guest_memory *memory, const struct swap_config *config,
 		const struct swap_callbacks *callbacks, struct swap **out, struct error *err);
@@ -135,6 +166,13 @@ void swap_destroy(struct swap *swap);
  * names it), -ENOTSUP (no swap directory).
  */
 int swap_start(struct swap *swap, enum swap_operation operation, struct error *err);
+
+/*
+ * Starts SWAP_OP_DUMP: writes all of guest RAM to @fd, an empty regular file, at its memfd offsets;
+ * zero pages become holes. The descriptor is the operation's from here on (also on failure, when it
+ * is closed). Results as swap_start().
+ */
+int swap_start_dump(struct swap *swap, int fd, struct error *err);
 
 /* Asks the running operation to end early. 0, or -EINVAL if none runs. Does not wait. */
 int swap_cancel(struct swap *swap, struct error *err);
@@ -152,6 +190,7 @@ void swap_get_status(struct swap *swap, struct swap_status *status);
 
 const char *swap_state_name(enum swap_state state);
 const char *swap_operation_name(enum swap_operation operation);
+const char *swap_fault_kind_name(enum swap_fault_kind kind);
 
 /*
  * An accessor that reads guest RAM by memfd offset without waking anything: swapped-out pages come

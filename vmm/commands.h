@@ -8,22 +8,57 @@
  *                uptime_ns, resets, first_run_ns (process start to first guest instruction),
  *                balloon (as below, null without the device), swap {available, state, operation
  *                (null or the running one's name), pages_swapped, pages_staged, page_size_bytes,
- *                store_disk_bytes}
+ *                store_disk_bytes, pool_bytes, compression_ratio, auto (the
+ *                phase, see swap auto)}
  *   balloon      actual_bytes, target_bytes, guest_bytes (what target_bytes leaves the guest),
  *                reported_bytes, stats (null, or free_bytes, total_bytes, available_bytes,
  *                swap_in_bytes, swap_out_bytes, disk_caches_bytes, major_faults, minor_faults)
  *   swap status  available, state ("disabled", "staged", "out", "resident"), page_size_bytes,
  *                pages_total, pages_empty, pages_resident, pages_staged, pages_writing,
- *                pages_swapped, store_live_bytes, store_disk_bytes, counters {…: see struct
- *                swap_counters}, operation (null or the running one's report), last {enable, trim,
- *                out, in, disable: null or the report of the last run}
- *   swap enable, trim, out, in, disable: the operation's report and `state`, the new state
- *   swap cancel  operation (what was running)
- *   pause, resume, powerdown, reset, quit: state
- *   help         commands [{name, arguments, help}]
+ *                pages_swapped, working_set_pages (what `swap in --working-set` brings back),
+ *                tables_bytes (RAM for the tables of pages), tables_bytes_per_page (a real),
+ *                compression_ratio (a real: bytes of the pages that take space, by the space; null
+ *                without any), store_live_bytes, store_disk_bytes, store {…}, latency {…}, auto (as of
+ *                swap auto, null without it),
+ *                counters {…: see struct swap_counters}, operation (null or the running one's
+ *                report), last {enable, trim, out, in, working_set, disable, dump_memory,
+ *                checksum_memory: null or the report of the last run}
+ *   swap enable, trim, out, in, in --working-set, disable: the operation's report and `state`, the
+ *                new state of swap
+ *   dump-memory  the report and state, as these; file (its path)
+ *   checksum-memory  the report and state; digest is what was asked for
+ *   swap auto    policy ("off", "idle=60", "pressure", "idle=60,pressure"), phase ("off",
+ *                "watching", "staging", "settling", "trimming", "writing", "asleep", "suspended"),
+ *                waits_for (for people), remaining_ns (until the next step if nothing changes;
+ *                null: not known), backoff (so many times the wait is longer), cycles (that ended
+ *                with the guest swapped out), cpu_share (of one CPU that the guest uses, a real),
+ *                pressure {source ("psi", "meminfo", "none"), percent (a real), level ("unknown",
+ *                "low", "middle", "high")}, last (null, or {operation, cause ("idle", "pressure"),
+ *                ago_ns (since it was started), running, result, message})
+ *   swap cancel  operation (what was running), command
+ *   pause, resume, powerdown, reset, quit: state, of the machine
+ *   resume --prefetch: state, of the machine; prefetch (null: there was nothing to bring back; or
+ *                the report)
+ *   help         commands [{name, arguments, help, choices (words, for completion)}]
  *
- * A report: operation, running, cancelled, result (0 or a negative errno), message, pages_done,
- * pages_total, pages_moved, page_size_bytes, duration_ns, zap_ns.
+ * A report: operation ("enable", "trim", "out", "in", "working_set", "disable", "dump_memory",
+ * "checksum_memory"), command (as it is typed), running, cancelled, result (0 or a negative errno),
+ * message, pages_done, pages_total, pages_moved, page_size_bytes, duration_ns, zap_ns,
+ * rate_bytes_per_s (of the pages moved), written_bytes and read_bytes (of the store's file),
+ * written_per_freed (of out: written_bytes by the bytes freed, a real; else null), digest (null, or
+ * "sha256:" and 64 hexadecimal digits).
+ *
+ * Progress: operation, command, pages_done, pages_total, pages_moved, duration_ns, bytes_done,
+ * bytes_total, rate_bytes_per_s (of bytes_done, lately), eta_ns (null: unknown).
+ *
+ * store: path (null: the pool alone), pool_limit_bytes (0: no pool), limit_bytes (0: none),
+ * compression ("lz4", "zstd", "none"), level (0: the library's own), encryption, uring and direct
+ * (whether io_uring and O_DIRECT are used), and the numbers of struct store_usage: entries,
+ * entries_filled, entries_pool, live_bytes, pool_bytes, file_bytes, ram_bytes, written_bytes,
+ * read_bytes, evicted_bytes. All of these are 0 while swap is disabled.
+ *
+ * latency, by what a fault was answered from: zero, staged, pool, file, each {count, p50_ns, p90_ns,
+ * p99_ns, p999_ns, max_ns, mean_ns}.
  *
  * Main thread only.
  */
@@ -37,11 +72,13 @@
 #include "swap/swap.h"
 #include "vmm/control_protocol.h"
 #include "vmm/control_server.h"
+#include "vmm/rate.h"
 
 struct command {
 	const char *name;      /* "swap out" */
-	const char *arguments; /* "[SIZE]", "" */
+	const char *arguments; /* "[SIZE]"; NULL: none */
 	const char *help;
+	size_t arguments_min;
 	size_t arguments_max;
 	/* A swap operation, which goes on after it was started; SWAP_OP_NONE: an answer at once. */
 	enum swap_operation operation;
@@ -49,7 +86,10 @@ struct command {
 	 * operation. */
 	int (*run)(const struct control_host *host, const struct control_request *request,
 		   json_t **result, struct error *err);
-	bool quits; /* after the answer is queued, the host's quit() is called */
+	const char *choices; /* arguments to complete, separated by spaces; NULL: none */
+	bool takes_file;     /* the first argument is a file; clients make its path absolute */
+	bool resumes;        /* after the operation the virtual CPUs are continued */
+	bool quits;          /* after the answer is queued, the host's quit() is called */
 };
 
 extern const struct command commands[];
@@ -64,10 +104,18 @@ const struct command *commands_find(const char *name);
  */
 const struct command *commands_match(const char *const *words, size_t count, size_t *used);
 
+/* Never NULL. */
+const char *commands_arguments(const struct command *command);
+
+/* The name of @operation in answers ("working_set"), and what is typed for it. */
+const char *commands_operation_key(enum swap_operation operation);
+const char *commands_operation_command(enum swap_operation operation);
+
 /* A report as JSON; NULL: out of memory. */
 json_t *commands_report(const struct swap_operation_report *report, uint64_t page_size);
 
 /* The body of a progress line. */
-json_t *commands_progress(const struct swap_operation_report *report);
+json_t *commands_progress(const struct swap_operation_report *report, uint64_t page_size,
+			  const struct rate *rate);
 
 #endif

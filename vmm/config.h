@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swap/swap.h"
+#include "vmm/swap_policy.h"
+
 #define VM_CPUS_MAX    64
 #define VM_DISKS_MAX   14
 #define VM_MEMORY_MIN  (16ull << 20)
@@ -38,8 +41,9 @@ struct vm_config {
 	enum serial_kind serial;
 	const char *serial_path;  /* SERIAL_FILE */
 	const char *control_path; /* NULL: the default place */
-	const char *swap_dir;     /* NULL: swap is not available */
-	const char *dump_dtb;     /* NULL: no */
+	struct swap_config swap;
+	struct swap_policy_config swap_auto;
+	const char *dump_dtb; /* NULL: no */
 };
 
 #endif

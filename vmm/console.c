@@ -21,7 +21,7 @@
 struct console {
 	struct control_session session;
 	bool attached;
-	json_t *commands; /* what the VM's `help` lists; NULL: unknown */
+	json_t *candidates; /* for completion: an array of strings; NULL: unknown */
 };
 
 static const struct option long_options[] = {
@@ -34,26 +34,44 @@ static const struct option long_options[] = {
 static const char *candidate(void *opaque, size_t index)
 {
 	const struct console *console = opaque;
-	size_t known = json_array_size(console->commands);
-	const json_t *command;
 
-	if (index == known)
-		return "exit";
-	command = json_array_get(console->commands, index);
-	return json_string_value(json_object_get(command, "name"));
+	return json_string_value(json_array_get(console->candidates, index));
+}
+
+/* A command, and with each argument that it names. */
+static void add_candidates(json_t *candidates, const json_t *command)
+{
+	const char *name = json_string_value(json_object_get(command, "name"));
+	const char *choice = json_string_value(json_object_get(command, "choices"));
+
+	if (!name)
+		return;
+	json_array_append_new(candidates, json_string(name));
+	while (choice && *choice) {
+		int length = (int)strcspn(choice, " ");
+
+		json_array_append_new(candidates, json_sprintf("%s %.*s", name, length, choice));
+		choice += length;
+		choice += strspn(choice, " ");
+	}
 }
 
 static void learn_commands(struct console *console)
 {
+	const json_t *command;
 	enum control_code code;
 	json_t *answer = NULL;
 	struct error error;
+	size_t i;
 
 	if (control_client_call(console->session.client, "help", NULL, 0, NULL, &code, &answer,
 				&error) ||
 	    code != CONTROL_OK)
 		return;
-	console->commands = json_incref(json_object_get(answer, "commands"));
+	console->candidates = json_array();
+	json_array_foreach(json_object_get(answer, "commands"), i, command)
+		add_candidates(console->candidates, command);
+	json_array_append_new(console->candidates, json_string("exit"));
 	json_decref(answer);
 }
 
@@ -180,7 +198,7 @@ static int run(struct console *console)
 		console->session.interrupt_ends = true;
 		status = run_script(console);
 	}
-	json_decref(console->commands);
+	json_decref(console->candidates);
 	control_session_close(&console->session);
 	return status;
 }

@@ -8,11 +8,12 @@
  *
  * "arguments" is optional: at most CONTROL_ARGUMENTS_MAX strings. Other members are refused.
  * Requests on one connection are answered in order; a second one waits until the first is answered.
- * To cancel an operation, send "swap cancel" on another connection. The answer to a request is any
+ * Names of files in arguments are absolute. To cancel an operation, send "swap cancel" on another
+ * connection. The answer to a request is any
  * number of progress lines, then exactly one result or error:
  *
- *   {"progress":{"operation":"out","pages_done":N,"pages_total":N,"pages_moved":N,"duration_ns":N}}
- *   {"result":{…}}                                  (the members: see commands.h)
+ *   {"progress":{"operation":"out","pages_done":N,"pages_total":N,…}}
+ *   {"result":{…}}                                  (the members of both: see commands.h)
  *   {"error":{"code":"wrong_state","message":"…"}}
  *
  * Codes are stable, messages are for people. After a line that is too long the connection is closed

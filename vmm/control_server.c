@@ -11,7 +11,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
-#include "vmm/commands.h"
+#include "vmm/control_operation.h"
 #include "vmm/control_protocol.h"
 #include "vmm/control_socket.h"
 #include "vmm/machine.h"
@@ -39,8 +39,7 @@ struct control_server {
 	struct event_source *timer;
 	bool timer_runs;
 	bool accept_rests; /* no descriptors left: the timer tries again */
-	/* The operation whose end has not been told yet; SWAP_OP_NONE: none. */
-	enum swap_operation operation;
+	struct control_operation operation;
 	struct client *clients[CONTROL_CLIENTS_MAX];
 	struct log_ratelimit accept_limit;
 };
@@ -120,22 +119,26 @@ static int send_error(struct client *client, enum control_code code, const char 
 	return send_line(client, control_format_error(code, message));
 }
 
-static int start_operation(struct client *client, const struct command *command)
+static int send_answer(struct client *client, enum control_code code, json_t *answer,
+		       const struct error *error)
+{
+	if (code != CONTROL_OK)
+		return send_error(client, code, error->text);
+	return send_line(client, control_format_line("result", answer));
+}
+
+static int start_operation(struct client *client, const struct command *command,
+			   const struct control_request *request)
 {
 	struct control_server *server = client->server;
 	struct error error = {0};
-	int result;
+	json_t *answer = NULL;
+	int result = control_operation_start(&server->operation, &server->host, command, request,
+					     &answer, &error);
 
-	/* Its end is told before the next one starts, even if the worker is done already. */
-	if (server->operation != SWAP_OP_NONE) {
-		error_say(&error, EBUSY, "swap %s is running; `swap cancel` stops it",
-			  swap_operation_name(server->operation));
-		return send_error(client, CONTROL_BUSY, error.text);
-	}
-	result = swap_start(machine_swap(server->host.machine), command->operation, &error);
 	if (result)
-		return send_error(client, control_code_from_errno(result), error.text);
-	server->operation = command->operation;
+		return send_answer(client, control_code_from_errno(result < 0 ? result : 0), answer,
+				   &error);
 	client->waits = true;
 	run_timer(server);
 	return 0;
@@ -156,12 +159,19 @@ static int carry_out(struct client *client, const struct control_request *reques
 		return send_error(client, CONTROL_UNKNOWN_COMMAND, error.text);
 	}
 	if (request->argument_count > command->arguments_max) {
-		error_say(&error, EINVAL, "too many arguments; usage: %s%s%s", command->name,
-			  *command->arguments ? " " : "", command->arguments);
+		error_say(&error, EINVAL,
+			  "too many arguments; usage: %s%s%s (`help` lists all commands)",
+			  command->name, command->arguments ? " " : "",
+			  commands_arguments(command));
+		return send_error(client, CONTROL_INVALID_ARGUMENT, error.text);
+	}
+	if (request->argument_count < command->arguments_min) {
+		error_say(&error, EINVAL, "an argument is missing; usage: %s %s", command->name,
+			  commands_arguments(command));
 		return send_error(client, CONTROL_INVALID_ARGUMENT, error.text);
 	}
 	if (command->operation != SWAP_OP_NONE)
-		return start_operation(client, command);
+		return start_operation(client, command, request);
 	result = command->run(host, request, &answer, &error);
 	if (result)
 		return send_error(client, control_code_from_errno(result), error.text);
@@ -272,42 +282,6 @@ static void on_client(void *opaque, uint32_t events)
 	settle(client, result);
 }
 
-static void answer_owner(struct client *client, enum swap_operation operation,
-			 const struct swap_status *status)
-{
-	const struct swap_operation_report *report = &status->last[operation];
-	struct error error;
-	json_t *body;
-	int result;
-
-	if (report->operation != operation)
-		report = &status->current;
-	client->waits = false;
-	if (report->cancelled) {
-		error_say(&error, ECANCELED, "swap %s was cancelled after %llu of %llu pages",
-			  swap_operation_name(operation), (unsigned long long)report->pages_done,
-			  (unsigned long long)report->pages_total);
-		result = send_error(client, CONTROL_CANCELLED, error.text);
-	} else if (report->result) {
-		enum control_code code = control_code_from_errno(report->result);
-
-		if (report->error.text[0])
-			error = report->error;
-		else
-			error_errno(&error, -report->result, "swap %s",
-				    swap_operation_name(operation));
-		result = send_error(client, code == CONTROL_WRONG_STATE ? CONTROL_FAILED : code,
-				    error.text);
-	} else {
-		body = commands_report(report, status->page_size);
-		if (body)
-			json_object_set_new(body, "state",
-					    json_string(swap_state_name(status->state)));
-		result = send_line(client, control_format_line("result", body));
-	}
-	settle(client, result);
-}
-
 static struct client *find_waiting(const struct control_server *server)
 {
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
@@ -319,36 +293,45 @@ static struct client *find_waiting(const struct control_server *server)
 
 void control_server_swap_done(struct control_server *server)
 {
-	enum swap_operation operation = server->operation;
+	enum control_code code;
 	struct swap_status status;
+	struct error error = {0};
+	json_t *answer = NULL;
 	struct client *owner;
 
-	if (operation == SWAP_OP_NONE)
+	if (!server->operation.command)
 		return;
 	swap_get_status(machine_swap(server->host.machine), &status);
 	if (status.current.running)
 		return; /* told about an operation that was answered by the timer */
 	/* First: the owner's next request may start another. */
-	server->operation = SWAP_OP_NONE;
+	code = control_operation_finish(&server->operation, &server->host, &status, &answer,
+					&error);
 	owner = find_waiting(server);
-	if (owner)
-		answer_owner(owner, operation, &status);
+	if (owner) {
+		owner->waits = false;
+		settle(owner, send_answer(owner, code, answer, &error));
+	} else if (code == CONTROL_OK) {
+		json_decref(answer);
+	}
 }
 
 static void tell_progress(struct control_server *server)
 {
 	struct client *owner = find_waiting(server);
 	struct swap_status status;
+	json_t *progress;
 
 	swap_get_status(machine_swap(server->host.machine), &status);
 	if (!status.current.running) {
 		control_server_swap_done(server);
 		return;
 	}
+	progress = control_operation_progress(&server->operation, &status);
 	if (owner && !owner->output_length)
-		settle(owner,
-		       send_line(owner, control_format_line("progress",
-							    commands_progress(&status.current))));
+		settle(owner, send_line(owner, control_format_line("progress", progress)));
+	else
+		json_decref(progress);
 }
 
 static void on_timer(void *opaque, uint32_t events)
@@ -360,7 +343,7 @@ static void on_timer(void *opaque, uint32_t events)
 	(void)events;
 	if (server->accept_rests)
 		server->accept_rests = event_source_modify(server->listener, EPOLLIN) != 0;
-	if (server->operation != SWAP_OP_NONE)
+	if (server->operation.command)
 		tell_progress(server);
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *client = server->clients[i];
@@ -373,7 +356,7 @@ static void on_timer(void *opaque, uint32_t events)
 		else
 			needed = true;
 	}
-	if (!needed && server->operation == SWAP_OP_NONE && !server->accept_rests) {
+	if (!needed && !server->operation.command && !server->accept_rests) {
 		event_source_arm(server->timer, 0, 0);
 		server->timer_runs = false;
 	}
@@ -484,6 +467,7 @@ void control_server_destroy(struct control_server *server)
 				   "the machine ended before the operation did");
 		drop_client(client);
 	}
+	control_operation_abandon(&server->operation);
 	event_source_remove(server->listener);
 	event_source_remove(server->timer);
 	free(server);

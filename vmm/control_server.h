@@ -22,11 +22,13 @@
 struct control_server;
 struct control_socket;
 struct machine;
+struct swap_auto;
 
 /* What the commands work on. Borrowed: outlives the server. */
 struct control_host {
 	struct machine *machine;
 	const char *name;
+	struct swap_auto *automation; /* NULL: none */
 	/* The command `quit`: end the program soon (the answer is sent at the latest by
 	 * control_server_destroy()). */
 	void (*quit)(void *opaque);

@@ -105,6 +105,42 @@ static enum control_outcome call(struct control_session *session, const char *pr
 	return CONTROL_DONE;
 }
 
+/* The file that @name is for this program, for another: absolute. To be freed. */
+static char *absolute_path(const char *name)
+{
+	char *path = NULL;
+	char *here;
+
+	if (name[0] == '/')
+		return strdup(name);
+	here = getcwd(NULL, 0);
+	if (!here || asprintf(&path, "%s/%s", here, name) < 0)
+		path = NULL;
+	free(here);
+	return path;
+}
+
+/* call() with the file that @arguments begin with made absolute. */
+static enum control_outcome call_with_file(struct control_session *session, const char *prefix,
+					   const char *name, const char *const *arguments,
+					   size_t count)
+{
+	enum control_outcome outcome;
+	char *path;
+
+	if (count != 1 || !arguments[0][0])
+		return call(session, prefix, name, arguments, count);
+	path = absolute_path(arguments[0]);
+	if (!path) {
+		fprintf(stderr, "%s%s: cannot tell the current directory: %s\n", prefix, name,
+			strerror(errno));
+		return CONTROL_REFUSED;
+	}
+	outcome = call(session, prefix, name, (const char *const[]){path}, 1);
+	free(path);
+	return outcome;
+}
+
 enum control_outcome control_session_run(struct control_session *session, const char *prefix,
 					 const char *const *words, size_t count)
 {
@@ -120,5 +156,7 @@ enum control_outcome control_session_run(struct control_session *session, const 
 		return CONTROL_USAGE;
 	}
 	session->cancellable = command->operation != SWAP_OP_NONE;
+	if (command->takes_file)
+		return call_with_file(session, prefix, command->name, words + used, count - used);
 	return call(session, prefix, command->name, words + used, count - used);
 }

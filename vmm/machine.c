@@ -45,16 +45,15 @@ static int create_memory(struct machine *machine, uint64_t size, struct error *e
 	return guest_memory_create(regions, count, &machine->memory, err);
 }
 
-static int create_swap(struct machine *machine, const char *dir, struct error *err)
+static int create_swap(struct machine *machine, const struct swap_config *config, struct error *err)
 {
-	const struct swap_config config = {.dir = dir};
 	const struct swap_callbacks callbacks = {
 		.opaque = machine,
 		.operation_done = machine_on_swap_done,
 		.fatal = machine_on_swap_fatal,
 	};
 
-	return swap_create(machine->memory, &config, &callbacks, &machine->swap, err);
+	return swap_create(machine->memory, config, &callbacks, &machine->swap, err);
 }
 
 static int init(struct machine *machine, const struct vm_config *config, struct error *err)
@@ -101,7 +100,7 @@ int machine_create(const struct vm_config *config, struct chardev *serial, struc
 	if (!result)
 		result = create_memory(machine, config->memory_bytes, err);
 	if (!result)
-		result = create_swap(machine, config->swap_dir, err);
+		result = create_swap(machine, &config->swap, err);
 	if (!result)
 		result = machine_devices_create(machine, config, serial, err);
 	if (!result) {
@@ -484,6 +483,16 @@ void machine_get_status(struct machine *machine, struct machine_status *status)
 	if (machine->started_ns)
 		status->uptime_ns = clock_monotonic_ns() - machine->started_ns;
 	pthread_mutex_unlock(&machine->lock);
+}
+
+uint64_t machine_cpu_time_ns(struct machine *machine)
+{
+	uint64_t time_ns;
+
+	pthread_mutex_lock(&machine->lock);
+	time_ns = machine->vcpus ? vcpus_cpu_time_ns(machine->vcpus) : 0;
+	pthread_mutex_unlock(&machine->lock);
+	return time_ns;
 }
 
 struct swap *machine_swap(struct machine *machine)

@@ -122,6 +122,9 @@ void machine_swap_failed(struct machine *machine);
 bool machine_is_stuck(const struct machine *machine);
 
 void machine_get_status(struct machine *machine, struct machine_status *status); /* any thread */
+/* That the vCPUs have used since the start or the last reset. Any thread. */
+uint64_t machine_cpu_time_ns(struct machine *machine);
+
 struct swap *machine_swap(struct machine *machine);
 const struct guest_memory *machine_memory(const struct machine *machine);
 

@@ -9,6 +9,7 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
+#include "vmm/options_swap.h"
 
 #define MEMORY_DEFAULT  (512 * MIB)
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
@@ -24,6 +25,12 @@ enum option_id {
 	OPTION_SERIAL,
 	OPTION_CONTROL,
 	OPTION_SWAP_DIR,
+	OPTION_SWAP_POOL,
+	OPTION_SWAP_LIMIT,
+	OPTION_SWAP_COMPRESS,
+	OPTION_SWAP_ENCRYPT,
+	OPTION_SWAP_IO,
+	OPTION_SWAP_AUTO,
 	OPTION_DUMP_DTB,
 	OPTION_HELP,
 };
@@ -39,6 +46,12 @@ static const struct option long_options[] = {
 	{"serial", required_argument, NULL, OPTION_SERIAL},
 	{"control", required_argument, NULL, OPTION_CONTROL},
 	{"swap-dir", required_argument, NULL, OPTION_SWAP_DIR},
+	{"swap-pool", required_argument, NULL, OPTION_SWAP_POOL},
+	{"swap-limit", required_argument, NULL, OPTION_SWAP_LIMIT},
+	{"swap-compress", required_argument, NULL, OPTION_SWAP_COMPRESS},
+	{"swap-encrypt", required_argument, NULL, OPTION_SWAP_ENCRYPT},
+	{"swap-io", required_argument, NULL, OPTION_SWAP_IO},
+	{"swap-auto", required_argument, NULL, OPTION_SWAP_AUTO},
 	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{NULL, 0, NULL, 0},
@@ -245,7 +258,19 @@ static int parse_option(struct vm_config *config, int id, char *value, struct er
 	case OPTION_CONTROL:
 		return parse_path(&config->control_path, "control", value, err);
 	case OPTION_SWAP_DIR:
-		return parse_path(&config->swap_dir, "swap-dir", value, err);
+		return parse_path(&config->swap.store.path, "swap-dir", value, err);
+	case OPTION_SWAP_POOL:
+		return options_parse_swap_pool(config, value, err);
+	case OPTION_SWAP_LIMIT:
+		return options_parse_swap_limit(config, value, err);
+	case OPTION_SWAP_COMPRESS:
+		return options_parse_swap_compress(config, value, err);
+	case OPTION_SWAP_ENCRYPT:
+		return options_parse_swap_encrypt(config, value, err);
+	case OPTION_SWAP_IO:
+		return options_parse_swap_io(config, value, err);
+	case OPTION_SWAP_AUTO:
+		return options_parse_swap_auto(config, value, err);
 	case OPTION_DUMP_DTB:
 		return parse_path(&config->dump_dtb, "dump-dtb", value, err);
 	default:
@@ -256,6 +281,7 @@ static int parse_option(struct vm_config *config, int id, char *value, struct er
 int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err)
 {
 	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
+	options_swap_defaults(config);
 	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
 	optind = 0; /* start anew; messages are ours */
 	opterr = 0;
@@ -281,5 +307,7 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 				 argv[optind]);
 	if (!config->kernel)
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
+	if (options_settle_swap(config, err))
+		return -EINVAL;
 	return settle_disk_ids(config, err);
 }

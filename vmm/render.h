@@ -9,7 +9,8 @@
 void render_result(FILE *out, const char *command, const json_t *result);
 
 /*
- * A progress line, redrawn over itself, at most @columns wide: "out    [####....]  42 %  1.2 GiB".
+ * A progress line, redrawn over itself, at most @columns wide:
+ * "out [####....]  42 %  118.3 MiB/s  12 s left". Narrow terminals get less.
  * render_progress_end() wipes it.
  */
 void render_progress(FILE *out, const json_t *progress, unsigned columns);

@@ -17,6 +17,7 @@
 #include "vmm/help.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
+#include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
 /* The program while a VM runs. Main thread only. */
@@ -26,6 +27,7 @@ struct run {
 	struct event_loop *loop;
 	struct chardev *chardev;
 	struct machine *machine;
+	struct swap_auto *automation;
 	struct control_server *control;
 	struct console_spawn *console;
 	int signal_fd;
@@ -103,6 +105,7 @@ static void on_machine_event(void *opaque, uint32_t events)
 		break;
 	case MACHINE_EVENT_SWAP_DONE:
 		control_server_swap_done(run->control);
+		swap_auto_operation_done(run->automation);
 		break;
 	case MACHINE_EVENT_SWAP_FATAL:
 		machine_swap_failed(run->machine);
@@ -174,7 +177,7 @@ static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
 
 static int listen_to_all(struct run *run, struct error *err)
 {
-	const struct control_host host = {
+	struct control_host host = {
 		.machine = run->machine,
 		.name = run->config.name,
 		.quit = on_quit,
@@ -183,6 +186,11 @@ static int listen_to_all(struct run *run, struct error *err)
 	struct event_source *source;
 	int result;
 
+	result = swap_auto_create(run->loop, run->machine, &run->config.swap_auto, &run->automation,
+				  err);
+	if (result)
+		return result;
+	host.automation = run->automation;
 	result = control_server_create(run->loop, run->socket, &host, &run->control, err);
 	if (result)
 		return result;
@@ -230,6 +238,7 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 static void tear_down(struct run *run, int status)
 {
 	control_server_destroy(run->control);
+	swap_auto_destroy(run->automation);
 	console_spawn_destroy(run->console);
 	if (run->machine) {
 		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))

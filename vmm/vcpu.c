@@ -296,6 +296,25 @@ void vcpus_abandon(struct vcpus *vcpus)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
+uint64_t vcpus_cpu_time_ns(struct vcpus *vcpus)
+{
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&vcpus->lock);
+	for (unsigned i = 0; i < vcpus->count; i++) {
+		struct timespec used;
+		clockid_t clock;
+
+		/* They fail for a thread that has ended. */
+		if (vcpus->vcpus[i].started &&
+		    !pthread_getcpuclockid(vcpus->vcpus[i].thread, &clock) &&
+		    !clock_gettime(clock, &used))
+			sum += (uint64_t)used.tv_sec * NS_PER_SEC + (uint64_t)used.tv_nsec;
+	}
+	pthread_mutex_unlock(&vcpus->lock);
+	return sum;
+}
+
 bool vcpus_stop(struct vcpus *vcpus)
 {
 	set_wish(vcpus, VCPUS_QUIT);

@@ -23,6 +23,7 @@
 #define EBB_VMM_VCPU_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "devices/bus.h"
 #include "memory/guest_memory.h"
@@ -78,5 +79,8 @@ bool vcpus_wait_held(struct vcpus *vcpus);
 
 /* Guest memory cannot be provided: bounds all waiting, until the next release. Any thread. */
 void vcpus_abandon(struct vcpus *vcpus);
+
+/* CPU time that the threads have used so far. */
+uint64_t vcpus_cpu_time_ns(struct vcpus *vcpus);
 
 #endif

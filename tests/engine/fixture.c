@@ -17,6 +17,11 @@ const char *test_store_dir(void)
 	return dir ? dir : "/var/tmp";
 }
 
+struct store_config test_store(void)
+{
+	return (struct store_config){.path = test_store_dir(), .encrypt = true};
+}
+
 struct guest_memory *create_memory(size_t pages)
 {
 	const struct guest_memory_region layout = {.base = 0, .size = pages * GUEST_PAGE_SIZE};
@@ -40,17 +45,19 @@ void engine_create(struct engine *engine, size_t pages, bool with_monitor)
 {
 	const struct pager_region whole = {0, pages * GUEST_PAGE_SIZE};
 	const struct monitor_callbacks callbacks = {engine, note_trouble};
+	const struct store_config store = test_store();
 	struct error err;
 
 	memset(engine, 0, sizeof(*engine));
 	engine->memory = create_memory(pages);
 	engine->guest = guest_memory_guest_view(engine->memory);
 	if (uffd_open(UFFD_REQUIRED, &engine->uffd, &err) ||
-	    store_create(test_store_dir(), &engine->store, &err))
+	    store_create(&store, &engine->store, &err))
 		fail_msg("%s", err.text);
 	assert_int_equal(pager_create(engine->memory, engine->uffd, engine->store, &whole, 1,
 				      &engine->pager),
 			 0);
+	assert_int_equal(pager_context_create(engine->pager, &engine->context), 0);
 	if (with_monitor)
 		assert_int_equal(
 			monitor_start(engine->pager, engine->uffd, &callbacks, &engine->monitor),
@@ -62,38 +69,60 @@ void engine_destroy(struct engine *engine)
 {
 	pager_unregister(engine->pager);
 	monitor_stop(engine->monitor);
+	pager_context_destroy(engine->context);
 	pager_destroy(engine->pager);
 	store_destroy(engine->store);
 	uffd_close(engine->uffd);
 	guest_memory_destroy(engine->memory);
 }
 
-int run_bulk(struct engine *engine, int (*step)(struct pager *, struct pager_cursor *, size_t),
-	     uint64_t *moved)
+int run_job(struct engine *engine, int (*work)(struct pager_context *, struct pager_job *),
+	    uint64_t *moved)
 {
-	struct pager_cursor cursor = {0};
-	int result;
+	struct pager_job job = {0};
+	int result = work(engine->context, &job);
 
-	do {
-		result = step(engine->pager, &cursor, 64);
-		if (result == -EAGAIN)
-			usleep(50);
-	} while (result > 0 || result == -EAGAIN);
 	if (moved)
-		*moved = cursor.moved;
+		*moved = job.moved;
 	return result;
 }
 
 void engine_stage(struct engine *engine)
 {
-	assert_int_equal(run_bulk(engine, pager_stage, NULL), 0);
-	assert_int_equal(run_bulk(engine, pager_zap, NULL), 0);
+	struct pager_job stage = {0}, zap = {0};
+
+	assert_int_equal(pager_stage(engine->pager, &stage), 0);
+	assert_int_equal(pager_zap(engine->pager, &zap), 0);
 }
 
 void engine_swap_out(struct engine *engine)
 {
 	engine_stage(engine);
-	assert_int_equal(run_bulk(engine, pager_write_out, NULL), 0);
+	assert_int_equal(run_job(engine, pager_write_out, NULL), 0);
+}
+
+uint64_t stored_entries(const struct engine *engine)
+{
+	struct store_usage usage;
+
+	store_get_usage(engine->store, &usage);
+	return usage.entries;
+}
+
+uint64_t stored_file_bytes(const struct engine *engine)
+{
+	struct store_usage usage;
+
+	store_get_usage(engine->store, &usage);
+	return usage.file_bytes;
+}
+
+int answer_fault(struct engine *engine, uint64_t address)
+{
+	enum pager_answer answer;
+	int result = pager_fault(engine->context, address, &answer);
+
+	return result > 0 ? pager_fault_read(engine->context, &answer) : result;
 }
 
 uint8_t *page_of(const struct engine *engine, size_t page)
@@ -101,7 +130,8 @@ uint8_t *page_of(const struct engine *engine, size_t page)
 	return engine->guest + page * GUEST_PAGE_SIZE;
 }
 
-void fill_page(uint8_t *page, uint32_t seed)
+/* Not for ThreadSanitizer: a page is filled while its toucher sleeps in the fault. */
+__attribute__((no_sanitize("thread"))) void fill_page(uint8_t *page, uint32_t seed)
 {
 	uint32_t *words = (uint32_t *)page;
 

@@ -19,10 +19,14 @@ struct engine {
 	struct uffd *uffd;
 	struct store *store;
 	struct pager *pager;
-	struct monitor *monitor; /* NULL: the test answers faults itself */
-	uint8_t *guest;          /* the guest view */
-	_Atomic int troubles;    /* times that the monitor reported trouble */
+	struct pager_context *context; /* the test's own */
+	struct monitor *monitor;       /* NULL: the test answers faults itself */
+	uint8_t *guest;                /* the guest view */
+	_Atomic int troubles;          /* times that the monitor reported trouble */
 };
+
+/* Where test stores go, with everything else as by default. */
+struct store_config test_store(void);
 
 /* Where test stores go: $EBB_TEST_DIR, else /var/tmp. */
 const char *test_store_dir(void);
@@ -36,9 +40,16 @@ void engine_destroy(struct engine *engine);
 /* Stages and zaps everything. */
 void engine_stage(struct engine *engine);
 
-/* Runs a bulk function to its end; returns its last result. */
-int run_bulk(struct engine *engine, int (*step)(struct pager *, struct pager_cursor *, size_t),
-	     uint64_t *moved);
+/* Runs a job alone to its end; returns its result. */
+int run_job(struct engine *engine, int (*work)(struct pager_context *, struct pager_job *),
+	    uint64_t *moved);
+
+/* Entries in the store, and bytes of its file's blocks. */
+uint64_t stored_entries(const struct engine *engine);
+uint64_t stored_file_bytes(const struct engine *engine);
+
+/* Answers a fault on the test's thread, from the disk if need be. As pager_fault(). */
+int answer_fault(struct engine *engine, uint64_t address);
 
 /* stage + write out. */
 void engine_swap_out(struct engine *engine);

@@ -1,5 +1,5 @@
 /*
- * What happens when two things touch one page at the same moment. The store's put and get are
+ * What happens when two things touch one page at the same moment. The store's functions are
  * wrapped by the linker (--wrap), so that a test can act exactly while a page is being written or
  * read.
  */
@@ -18,72 +18,83 @@
 
 #define PAGES 64u
 
-int __real_store_put(struct store *store, const void *const pages[], size_t count,
-		     store_location locations[], size_t *stored);
-int __wrap_store_put(struct store *store, const void *const pages[], size_t count,
-		     store_location locations[], size_t *stored);
-int __real_store_get(struct store *store, const store_location locations[], size_t count,
-		     void *const pages[]);
-int __wrap_store_get(struct store *store, const store_location locations[], size_t count,
-		     void *const pages[]);
-
-int __real_store_sync(struct store *store);
-int __wrap_store_sync(struct store *store);
+int __real_store_append(struct store_writer *writer, const void *page, store_location *location);
+int __wrap_store_append(struct store_writer *writer, const void *page, store_location *location);
+int __real_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[]);
+int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[]);
+int __real_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
+int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
+int __real_store_wait(struct store_writer *writer, unsigned parcel);
+int __wrap_store_wait(struct store_writer *writer, unsigned parcel);
 void __real_store_drop(struct store *store, store_location location);
 void __wrap_store_drop(struct store *store, store_location location);
 
 static struct engine engine;
-static _Atomic int sync_error;
+static _Atomic int wait_error;
 static void (*_Atomic during_drop)(void);
-static void (*during_put)(void);
-static _Atomic int failing_gets;
-static _Atomic int put_error;
+static void (*_Atomic during_append)(void);
+static void (*_Atomic during_read)(void);
+static _Atomic int failing_reads;
+static _Atomic int append_error;
 
-int __wrap_store_put(struct store *store, const void *const pages[], size_t count,
-		     store_location locations[], size_t *stored)
+static void call(void (*_Atomic *hook)(void))
 {
-	if (during_put)
-		during_put();
-	if (put_error) {
-		*stored = 0;
-		return -put_error;
-	}
-	return __real_store_put(store, pages, count, locations, stored);
+	void (*function)(void) = atomic_exchange(hook, NULL);
+
+	if (function)
+		function();
 }
 
-int __wrap_store_get(struct store *store, const store_location locations[], size_t count,
-		     void *const pages[])
+int __wrap_store_append(struct store_writer *writer, const void *page, store_location *location)
 {
-	if (failing_gets > 0) {
-		failing_gets--;
+	call(&during_append);
+	return append_error ? -append_error : __real_store_append(writer, page, location);
+}
+
+int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[])
+{
+	int result;
+
+	if (failing_reads > 0) {
+		failing_reads--;
 		return -EIO;
 	}
-	return __real_store_get(store, locations, count, pages);
+	result = __real_store_read(reader, locations, count, pages);
+	call(&during_read);
+	return result;
 }
 
-int __wrap_store_sync(struct store *store)
+int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[])
 {
-	int result = __real_store_sync(store);
+	int result = __real_store_read_finish(reader, read, pages);
 
-	return sync_error ? -sync_error : result;
+	return failing_reads > 0 ? -EIO : result;
+}
+
+int __wrap_store_wait(struct store_writer *writer, unsigned parcel)
+{
+	int result = __real_store_wait(writer, parcel);
+
+	return wait_error ? -wait_error : result;
 }
 
 void __wrap_store_drop(struct store *store, store_location location)
 {
-	void (*hook)(void) = atomic_exchange(&during_drop, NULL);
-
 	__real_store_drop(store, location);
-	if (hook)
-		hook();
+	call(&during_drop);
 }
 
 static void reset_hooks(void)
 {
-	sync_error = 0;
+	wait_error = 0;
 	during_drop = NULL;
-	during_put = NULL;
-	failing_gets = 0;
-	put_error = 0;
+	during_append = NULL;
+	during_read = NULL;
+	failing_reads = 0;
+	append_error = 0;
 }
 
 static int create_with_monitor(void **state)
@@ -141,7 +152,6 @@ static void *discard_first_page(void *unused)
 
 static void write_to_page_1(void)
 {
-	during_put = NULL;
 	page_of(&engine, 1)[0] ^= 0xff;
 }
 
@@ -151,7 +161,7 @@ static void a_touch_during_writing_cancels_the_write(void **state)
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_of(&engine, i), (uint32_t)i);
 	uint8_t changed = page_of(&engine, 1)[0] ^ 0xff;
-	during_put = write_to_page_1;
+	during_append = write_to_page_1;
 
 	engine_swap_out(&engine);
 
@@ -164,12 +174,11 @@ static void a_touch_during_writing_cancels_the_write(void **state)
 	for (size_t i = 0; i < 4; i++)
 		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
 	/* The cancelled page's slot is free again. */
-	assert_int_equal(store_live_bytes(engine.store), 3 * GUEST_PAGE_SIZE);
+	assert_int_equal(stored_entries(&engine), 3);
 }
 
 static void discard_page_1(void)
 {
-	during_put = NULL;
 	guest_memory_discard(engine.memory, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
 }
 
@@ -178,12 +187,12 @@ static void a_discard_during_writing_cancels_the_write(void **state)
 	(void)state;
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_of(&engine, i), (uint32_t)i);
-	during_put = discard_page_1;
+	during_append = discard_page_1;
 
 	engine_swap_out(&engine);
 
 	await(pager_page_state(engine.pager, 1) == PAGE_EMPTY);
-	assert_int_equal(store_live_bytes(engine.store), 3 * GUEST_PAGE_SIZE);
+	assert_int_equal(stored_entries(&engine), 3);
 	assert_int_equal(page_of(&engine, 1)[0], 0);
 	assert_true(page_holds(page_of(&engine, 2), 2));
 }
@@ -194,14 +203,14 @@ static void a_full_store_leaves_the_page_staged(void **state)
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_of(&engine, i), (uint32_t)i);
 	engine_stage(&engine);
-	put_error = ENOSPC;
+	append_error = ENOSPC;
 
-	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -ENOSPC);
+	assert_int_equal(run_job(&engine, pager_write_out, NULL), -ENOSPC);
 
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
+	for (size_t i = 0; i < 4; i++)
 		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
-	}
 }
 
 static void a_disk_that_does_not_take_what_was_written_leaves_pages_staged(void **state)
@@ -210,15 +219,15 @@ static void a_disk_that_does_not_take_what_was_written_leaves_pages_staged(void 
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_of(&engine, i), (uint32_t)i);
 	engine_stage(&engine);
-	sync_error = EIO;
+	wait_error = EIO;
 
-	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -EIO);
+	assert_int_equal(run_job(&engine, pager_write_out, NULL), -EIO);
 
-	assert_int_equal(store_live_bytes(engine.store), 0);
-	for (size_t i = 0; i < 4; i++) {
+	assert_int_equal(stored_entries(&engine), 0);
+	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
+	for (size_t i = 0; i < 4; i++)
 		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
-	}
 }
 
 static void a_write_error_can_be_tried_again(void **state)
@@ -226,11 +235,11 @@ static void a_write_error_can_be_tried_again(void **state)
 	(void)state;
 	fill_page(page_of(&engine, 0), 0);
 	engine_stage(&engine);
-	put_error = EIO;
-	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), -EIO);
-	put_error = 0;
+	append_error = EIO;
+	assert_int_equal(run_job(&engine, pager_write_out, NULL), -EIO);
+	append_error = 0;
 
-	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), 0);
+	assert_int_equal(run_job(&engine, pager_write_out, NULL), 0);
 
 	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
 	assert_true(page_holds(page_of(&engine, 0), 0));
@@ -243,7 +252,7 @@ static void a_store_read_that_fails_once_is_retried(void **state)
 	(void)state;
 	fill_page(page_of(&engine, 0), 0);
 	engine_swap_out(&engine);
-	failing_gets = PAGER_STORE_READ_TRIES - 1;
+	failing_reads = PAGER_STORE_READ_TRIES - 1;
 
 	assert_true(page_holds(page_of(&engine, 0), 0));
 	assert_int_equal(engine.troubles, 0);
@@ -256,7 +265,7 @@ static void a_store_that_cannot_be_read_holds_the_toucher_and_tells_once(void **
 	fill_page(page_of(&engine, 0), 77);
 	uint8_t value = page_of(&engine, 0)[5];
 	engine_swap_out(&engine);
-	failing_gets = 1000000;
+	failing_reads = 1000000;
 
 	toucher_start(&toucher, page_of(&engine, 0) + 5);
 	await(engine.troubles == 1);
@@ -267,7 +276,7 @@ static void a_store_that_cannot_be_read_holds_the_toucher_and_tells_once(void **
 	assert_int_equal(engine.troubles, 1);
 	assert_true(monitor_in_trouble(engine.monitor));
 	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
-	failing_gets = 0;
+	failing_reads = 0;
 	toucher_join(&toucher);
 	await(!monitor_in_trouble(engine.monitor));
 	assert_int_equal(toucher.value, value);
@@ -279,29 +288,77 @@ static void a_swap_in_that_cannot_read_loses_nothing(void **state)
 	for (size_t i = 0; i < 4; i++)
 		fill_page(page_of(&engine, i), (uint32_t)i);
 	engine_swap_out(&engine);
-	failing_gets = PAGER_STORE_READ_TRIES;
+	failing_reads = 1000000;
 
-	assert_int_equal(run_bulk(&engine, pager_swap_in, NULL), -EIO);
+	assert_int_equal(run_job(&engine, pager_swap_in, NULL), -EIO);
+	failing_reads = 0;
 
 	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
 	for (size_t i = 0; i < 4; i++)
 		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
 }
 
-static void a_stored_copy_that_cannot_be_compared_is_written_anew(void **state)
+static void clean_pages_are_found_without_a_read(void **state)
 {
 	(void)state;
 	fill_page(page_of(&engine, 0), 9);
 	engine_swap_out(&engine);
 	assert_true(page_holds(page_of(&engine, 0), 9));
 	engine_stage(&engine);
-	failing_gets = PAGER_STORE_READ_TRIES;
+	failing_reads = 1000000;
 
-	assert_int_equal(run_bulk(&engine, pager_write_out, NULL), 0);
+	assert_int_equal(run_job(&engine, pager_write_out, NULL), 0);
+	failing_reads = 0;
 
-	assert_int_equal(counters_of(&engine).stored, 2);
-	assert_int_equal(store_live_bytes(engine.store), GUEST_PAGE_SIZE);
+	assert_int_equal(counters_of(&engine).stored, 1);
+	assert_int_equal(counters_of(&engine).trimmed_clean, 1);
 	assert_true(page_holds(page_of(&engine, 0), 9));
+}
+
+/* ---- what happens to a page while it is read ---- */
+
+static void discard_page_0(void)
+{
+	guest_memory_discard(engine.memory, 0, GUEST_PAGE_SIZE);
+}
+
+static void a_page_discarded_while_it_was_read_stays_discarded(void **state)
+{
+	(void)state;
+	fill_page(page_of(&engine, 0), 3);
+	engine_swap_out(&engine);
+	during_read = discard_page_0;
+
+	assert_int_equal(page_of(&engine, 0)[0] | page_of(&engine, 0)[4095], 0);
+
+	assert_int_equal(stored_entries(&engine), 0);
+}
+
+static _Atomic bool rewritten;
+
+static void rewrite_page_0(void)
+{
+	/* A whole cycle, while somebody else holds what was read before it. */
+	assert_int_equal(answer_fault(&engine, (uint64_t)page_of(&engine, 0)), 0);
+	fill_page(page_of(&engine, 0), 4);
+	engine_swap_out(&engine);
+	rewritten = true;
+}
+
+static void a_page_written_anew_while_it_was_read_is_read_again(void **state)
+{
+	(void)state;
+	struct toucher toucher;
+	fill_page(page_of(&engine, 0), 3);
+	engine_swap_out(&engine);
+	rewritten = false;
+	during_read = rewrite_page_0;
+
+	toucher_start(&toucher, page_of(&engine, 0));
+	toucher_join(&toucher);
+	await(rewritten);
+
+	assert_true(page_holds(page_of(&engine, 0), 4));
 }
 
 /* ---- the order of events ---- */
@@ -315,8 +372,8 @@ static void two_faults_for_one_page_are_both_answered(void **state)
 	struct uffd_event one = next_event(UFFD_FAULT_MISSING);
 	toucher_start(&second, page_of(&engine, 0) + 100);
 	struct uffd_event two = next_event(UFFD_FAULT_MISSING);
-	assert_int_equal(pager_fault(engine.pager, one.start), 0);
-	assert_int_equal(pager_fault(engine.pager, two.start), 0);
+	assert_int_equal(answer_fault(&engine, one.start), 0);
+	assert_int_equal(answer_fault(&engine, two.start), 0);
 
 	toucher_join(&first);
 	toucher_join(&second);
@@ -337,13 +394,13 @@ static void a_fault_waits_while_a_remove_is_unread(void **state)
 	assert_int_equal(poll(&fd, 1, 10000), 1);
 
 	/* The kernel refuses to map anything as long as the event waits. */
-	assert_int_equal(pager_fault(engine.pager, fault.start), -EAGAIN);
+	assert_int_equal(answer_fault(&engine, fault.start), -EAGAIN);
 	assert_int_equal(counters_of(&engine).retried, 1);
 
 	struct uffd_event removed = next_event(UFFD_REMOVED);
 	assert_int_equal(pager_remove(engine.pager, removed.start, removed.end), 0);
 	pthread_join(discarder, NULL);
-	assert_int_equal(pager_fault(engine.pager, fault.start), 0);
+	assert_int_equal(answer_fault(&engine, fault.start), 0);
 	toucher_join(&toucher);
 	assert_int_equal(toucher.value, 0);
 }
@@ -354,7 +411,7 @@ static void a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros(
 	struct toucher toucher;
 	pthread_t discarder;
 	fill_page(guest_memory_pager_view(engine.memory), 5);
-	assert_int_equal(run_bulk(&engine, pager_stage, NULL), 0);
+	assert_int_equal(pager_stage(engine.pager, &(struct pager_job){0}), 0);
 	pthread_create(&discarder, NULL, discard_first_page, NULL);
 	struct uffd_event removed = next_event(UFFD_REMOVED);
 	pthread_join(discarder, NULL); /* the page is gone, the map says STAGED */
@@ -362,7 +419,7 @@ static void a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros(
 
 	toucher_start(&toucher, page_of(&engine, 0));
 	struct uffd_event fault = next_event(UFFD_FAULT_MISSING);
-	assert_int_equal(pager_fault(engine.pager, fault.start), 0);
+	assert_int_equal(answer_fault(&engine, fault.start), 0);
 	toucher_join(&toucher);
 	assert_int_equal(toucher.value, 0);
 
@@ -411,7 +468,7 @@ static _Atomic bool swap_in_done;
 
 static void *swap_everything_in(void *unused)
 {
-	run_bulk(&engine, pager_swap_in, NULL);
+	run_job(&engine, pager_swap_in, NULL);
 	swap_in_done = true;
 	return unused;
 }
@@ -436,7 +493,7 @@ static void swap_in_brings_nothing_back_that_was_discarded(void **state)
 	pthread_join(worker, NULL);
 
 	assert_int_equal(allocated(), 0);
-	assert_int_equal(store_live_bytes(engine.store), 0);
+	assert_int_equal(stored_entries(&engine), 0);
 	for (size_t i = 0; i < MANY_PAGES; i += 100)
 		assert_int_equal(page_of(&engine, i)[0], 0);
 }
@@ -449,7 +506,7 @@ static void *discard_all(void *unused)
 
 static void *zap_all(void *unused)
 {
-	run_bulk(&engine, pager_zap, NULL);
+	pager_zap(engine.pager, &(struct pager_job){0});
 	return unused;
 }
 
@@ -469,7 +526,7 @@ static void a_discard_of_exactly_the_zapped_range_counts_once(void **state)
 	await(pager_page_state(engine.pager, 0) == PAGE_EMPTY);
 	await(pager_page_state(engine.pager, 1) == PAGE_EMPTY);
 	assert_int_equal(page_of(&engine, 0)[0] | page_of(&engine, 1)[0], 0);
-	assert_int_equal(store_live_bytes(engine.store), 0);
+	assert_int_equal(stored_entries(&engine), 0);
 }
 
 static void a_zap_alone_discards_nothing(void **state)
@@ -480,7 +537,7 @@ static void a_zap_alone_discards_nothing(void **state)
 	fill_page(page_of(&engine, 1), 2);
 	uint64_t before = allocated();
 
-	assert_int_equal(run_bulk(&engine, pager_zap, NULL), 0);
+	assert_int_equal(pager_zap(engine.pager, &(struct pager_job){0}), 0);
 
 	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
 	assert_int_equal(allocated(), before);
@@ -503,7 +560,9 @@ int main(void)
 		live(a_store_read_that_fails_once_is_retried),
 		live(a_store_that_cannot_be_read_holds_the_toucher_and_tells_once),
 		live(a_swap_in_that_cannot_read_loses_nothing),
-		live(a_stored_copy_that_cannot_be_compared_is_written_anew),
+		live(clean_pages_are_found_without_a_read),
+		live(a_page_discarded_while_it_was_read_stays_discarded),
+		live(a_page_written_anew_while_it_was_read_is_read_again),
 		manual(two_faults_for_one_page_are_both_answered),
 		manual(a_fault_waits_while_a_remove_is_unread),
 		manual(a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros),

@@ -55,8 +55,8 @@ static void a_fault_at_any_offset_of_a_page_is_answered(void **state)
 	static const size_t offsets[] = {0, 1, 8, 2047, 4095};
 
 	for (size_t i = 0; i < 5; i++) {
-		assert_int_equal(
-			pager_fault(engine->pager, (uint64_t)page_of(engine, i) + offsets[i]), 0);
+		assert_int_equal(answer_fault(engine, (uint64_t)page_of(engine, i) + offsets[i]),
+				 0);
 		assert_int_equal(pager_page_state(engine->pager, i), PAGE_RESIDENT);
 	}
 	assert_int_equal(counters_of(engine).zeroed, 5);
@@ -66,10 +66,10 @@ static void a_fault_outside_guest_memory_is_an_error(void **state)
 {
 	struct engine *engine = *state;
 
-	assert_int_equal(pager_fault(engine->pager, (uint64_t)engine->guest - 1), -EFAULT);
-	assert_int_equal(pager_fault(engine->pager, (uint64_t)page_of(engine, PAGES)), -EFAULT);
-	assert_int_equal(pager_fault(engine->pager, 0), -EFAULT);
-	assert_int_equal(pager_fault(engine->pager, UINT64_MAX), -EFAULT);
+	assert_int_equal(answer_fault(engine, (uint64_t)engine->guest - 1), -EFAULT);
+	assert_int_equal(answer_fault(engine, (uint64_t)page_of(engine, PAGES)), -EFAULT);
+	assert_int_equal(answer_fault(engine, 0), -EFAULT);
+	assert_int_equal(answer_fault(engine, UINT64_MAX), -EFAULT);
 }
 
 static void a_remove_outside_guest_memory_is_an_error(void **state)
@@ -94,7 +94,7 @@ static void staging_moves_resident_pages_and_copies_nothing(void **state)
 	assert_int_equal(pager_page_state(engine->pager, 5), PAGE_STAGED);
 	assert_int_equal(pager_page_state(engine->pager, 6), PAGE_EMPTY);
 	assert_int_equal(allocated(engine), before);
-	assert_int_equal(store_live_bytes(engine->store), 0);
+	assert_int_equal(stored_entries(engine), 0);
 	assert_int_equal(counters_of(engine).removed, 0);
 }
 
@@ -145,7 +145,7 @@ static void writing_out_takes_pages_out_of_the_memfd(void **state)
 	engine_swap_out(engine);
 
 	assert_int_equal(allocated(engine), 0);
-	assert_int_equal(store_live_bytes(engine->store), 10 * GUEST_PAGE_SIZE);
+	assert_int_equal(stored_entries(engine), 10);
 	assert_int_equal(counters_of(engine).stored, 10);
 	for (size_t i = 0; i < 10; i++)
 		assert_int_equal(pager_page_state(engine->pager, i), PAGE_SWAPPED);
@@ -177,7 +177,7 @@ static void a_zero_page_made_behind_the_pagers_back_does_not_win(void **state)
 
 	engine_swap_out(engine);
 	assert_int_equal(*alias, 0);
-	assert_int_equal(run_bulk(engine, pager_swap_in, NULL), 0);
+	assert_int_equal(run_job(engine, pager_swap_in, NULL), 0);
 	assert_true(page_holds(page_of(engine, 7), 7));
 }
 
@@ -189,7 +189,7 @@ static void writing_out_a_zero_page_takes_no_space(void **state)
 	engine_swap_out(engine);
 
 	assert_int_equal(pager_page_state(engine->pager, 2), PAGE_EMPTY);
-	assert_int_equal(store_live_bytes(engine->store), 0);
+	assert_int_equal(stored_entries(engine), 0);
 	assert_int_equal(allocated(engine), 0);
 }
 
@@ -203,7 +203,7 @@ static void trim_drops_zero_pages(void **state)
 	engine_stage(engine);
 	uint64_t moved;
 
-	assert_int_equal(run_bulk(engine, pager_trim, &moved), 0);
+	assert_int_equal(run_job(engine, pager_trim, &moved), 0);
 
 	assert_int_equal(moved, 1);
 	assert_int_equal(pager_page_state(engine->pager, 2), PAGE_EMPTY);
@@ -221,7 +221,7 @@ static void trim_drops_pages_that_equal_their_stored_copy(void **state)
 	assert_true(page_holds(page_of(engine, 8), 8));
 	engine_stage(engine);
 
-	assert_int_equal(run_bulk(engine, pager_trim, NULL), 0);
+	assert_int_equal(run_job(engine, pager_trim, NULL), 0);
 
 	assert_int_equal(pager_page_state(engine->pager, 8), PAGE_SWAPPED);
 	assert_int_equal(counters_of(engine).trimmed_clean, 1);
@@ -237,10 +237,10 @@ static void trim_keeps_a_changed_page_and_frees_its_stored_copy(void **state)
 	fill_page(page_of(engine, 8), 88);
 	engine_stage(engine);
 
-	assert_int_equal(run_bulk(engine, pager_trim, NULL), 0);
+	assert_int_equal(run_job(engine, pager_trim, NULL), 0);
 
 	assert_int_equal(pager_page_state(engine->pager, 8), PAGE_STAGED);
-	assert_int_equal(store_live_bytes(engine->store), 0);
+	assert_int_equal(stored_entries(engine), 0);
 	assert_true(page_holds(page_of(engine, 8), 88));
 }
 
@@ -253,7 +253,7 @@ static void writing_out_a_changed_page_replaces_its_stored_copy(void **state)
 
 	engine_swap_out(engine);
 
-	assert_int_equal(store_live_bytes(engine->store), GUEST_PAGE_SIZE);
+	assert_int_equal(stored_entries(engine), 1);
 	assert_true(page_holds(page_of(engine, 8), 88));
 }
 
@@ -267,7 +267,7 @@ static void swap_in_brings_staged_and_swapped_pages_back(void **state)
 		fill_page(page_of(engine, i), (uint32_t)i);
 	engine_stage(engine);
 
-	assert_int_equal(run_bulk(engine, pager_swap_in, NULL), 0);
+	assert_int_equal(run_job(engine, pager_swap_in, NULL), 0);
 
 	for (size_t i = 0; i < 40; i++)
 		assert_int_equal(pager_page_state(engine->pager, i), PAGE_RESIDENT);
@@ -293,8 +293,10 @@ static void discard_empties_a_page_in_state(struct engine *engine, enum page_sta
 
 	await(pager_page_state(engine->pager, 1) == PAGE_EMPTY);
 	assert_int_equal(allocated(engine), 0);
-	assert_int_equal(store_live_bytes(engine->store), 0);
-	await(store_disk_bytes(engine->store) == 0);
+	assert_int_equal(stored_entries(engine), 0);
+	while (store_reclaim(engine->store))
+		;
+	assert_int_equal(stored_file_bytes(engine), 0);
 	assert_int_equal(counters_of(engine).removed, 1);
 	assert_int_equal(page_of(engine, 1)[0], 0);
 }
@@ -320,28 +322,43 @@ static void discard_of_a_clean_resident_page_frees_its_stored_copy(void **state)
 	fill_page(page_of(engine, 1), 1);
 	engine_swap_out(engine);
 	assert_true(page_holds(page_of(engine, 1), 1));
-	assert_int_equal(store_live_bytes(engine->store), GUEST_PAGE_SIZE);
+	assert_int_equal(stored_entries(engine), 1);
 
 	assert_int_equal(guest_memory_discard(engine->memory, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE), 0);
 
-	await(store_live_bytes(engine->store) == 0);
+	await(stored_entries(engine) == 0);
 	assert_int_equal(page_of(engine, 1)[0], 0);
 }
 
-static void bulk_work_goes_on_from_its_cursor(void **state)
+static void threads_on_one_job_share_its_pages(void **state)
 {
 	struct engine *engine = *state;
-	struct pager_cursor cursor = {0};
+	struct pager_context *other;
+	struct pager_job job = {0};
 	for (size_t i = 0; i < PAGES; i++)
 		fill_page(page_of(engine, i), (uint32_t)i);
+	engine_stage(engine);
+	assert_int_equal(pager_context_create(engine->pager, &other), 0);
 
-	/* A budget of one page still makes progress, batch by batch. */
-	int calls = 0;
-	while (pager_stage(engine->pager, &cursor, 1) > 0)
-		calls++;
+	assert_int_equal(pager_write_out(engine->context, &job), 0);
+	assert_int_equal(pager_write_out(other, &job), 0);
 
-	assert_int_equal(cursor.moved, PAGES);
-	assert_true(calls <= (int)PAGES);
+	assert_int_equal(job.moved, PAGES);
+	assert_int_equal(job.done, PAGES);
+	pager_context_destroy(other);
+}
+
+static void a_stopped_job_takes_no_more_pages(void **state)
+{
+	struct engine *engine = *state;
+	struct pager_job job = {.stop = true};
+	fill_page(page_of(engine, 0), 1);
+	engine_stage(engine);
+
+	assert_int_equal(pager_write_out(engine->context, &job), -ECANCELED);
+
+	assert_int_equal(job.moved, 0);
+	assert_int_equal(pager_page_state(engine->pager, 0), PAGE_STAGED);
 }
 
 static void peeking_reads_every_state_and_changes_none(void **state)
@@ -435,18 +452,22 @@ static void only_the_pages_of_its_regions_are_the_pagers(void **state)
 {
 	struct engine *engine = *state;
 	const struct pager_region regions[] = {{8 * 4096, 4096}, {2 * 4096, 2 * 4096}};
+	struct pager_context *context;
+	enum pager_answer answer;
 	struct pager *pager;
 	assert_int_equal(
 		pager_create(engine->memory, engine->uffd, engine->store, regions, 2, &pager), 0);
+	assert_int_equal(pager_context_create(pager, &context), 0);
 
-	assert_int_equal(pager_fault(pager, (uint64_t)page_of(engine, 1)), -EFAULT);
-	assert_int_equal(pager_fault(pager, (uint64_t)page_of(engine, 2)), 0);
-	assert_int_equal(pager_fault(pager, (uint64_t)page_of(engine, 3) + 4095), 0);
-	assert_int_equal(pager_fault(pager, (uint64_t)page_of(engine, 4)), -EFAULT);
-	assert_int_equal(pager_fault(pager, (uint64_t)page_of(engine, 8)), 0);
+	assert_int_equal(pager_fault(context, (uint64_t)page_of(engine, 1), &answer), -EFAULT);
+	assert_int_equal(pager_fault(context, (uint64_t)page_of(engine, 2), &answer), 0);
+	assert_int_equal(pager_fault(context, (uint64_t)page_of(engine, 3) + 4095, &answer), 0);
+	assert_int_equal(pager_fault(context, (uint64_t)page_of(engine, 4), &answer), -EFAULT);
+	assert_int_equal(pager_fault(context, (uint64_t)page_of(engine, 8), &answer), 0);
 	assert_int_equal(
 		pager_remove(pager, (uint64_t)page_of(engine, 3), (uint64_t)page_of(engine, 5)),
 		-EFAULT);
+	pager_context_destroy(context);
 	pager_destroy(pager);
 }
 
@@ -476,7 +497,8 @@ int main(void)
 		with_engine(discard_of_a_staged_page_frees_it),
 		with_engine(discard_of_a_swapped_page_frees_its_store_entry),
 		with_engine(discard_of_a_clean_resident_page_frees_its_stored_copy),
-		with_engine(bulk_work_goes_on_from_its_cursor),
+		with_engine(threads_on_one_job_share_its_pages),
+		with_engine(a_stopped_job_takes_no_more_pages),
 		with_engine(peeking_reads_every_state_and_changes_none),
 		with_engine(state_counts_sum_up_to_all_pages),
 		with_engine(a_child_process_never_shares_the_guest_view),

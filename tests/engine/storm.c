@@ -171,7 +171,7 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 static void nothing_is_lost_in_a_storm(void **state)
 {
 	static struct storm storm;
-	const struct swap_config config = {.dir = test_store_dir()};
+	const struct swap_config config = {.store = test_store()};
 	const struct swap_callbacks callbacks = {.opaque = &storm, .fatal = note_fatal};
 	uint32_t seed = (uint32_t)from_environment("EBB_STORM_SEED", (uint64_t)time(NULL));
 	uint64_t end = clock_monotonic_ns() + from_environment("EBB_STORM_SECONDS", 5) * NS_PER_SEC;

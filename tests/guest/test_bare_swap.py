@@ -45,7 +45,10 @@ class Swap(BareCase):
         # All of it comes back by touch, from the store.
         guest.serial.command("verifyall 2", timeout=60)
         status = guest.ctl("swap", "status")
-        self.assertGreater(status["counters"]["faults_copied"], 20000)
+        counters = status["counters"]
+        self.assertGreater(counters["faults_copied"] + counters["faults_ahead"], 20000)
+        # The guest goes in order: far fewer faults than pages.
+        self.assertLess(counters["faults_copied"], 5000)
         self.assertLess(status["pages_swapped"], 500)
 
     def test_an_idle_guest_costs_almost_no_memory_after_out(self):

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 struct fake_machine fake;
 
@@ -17,6 +18,9 @@ void fake_machine_init(void)
 	fake.result = 0;
 	fake.cancelled = false;
 	fake.last = SWAP_OP_NONE;
+	fake.pages_swapped = 0;
+	fake.working_set = 0;
+	fake.cpu_ns = 0;
 }
 
 void fake_machine_finish(int result)
@@ -91,6 +95,18 @@ void machine_get_status(struct machine *machine, struct machine_status *status)
 	};
 }
 
+uint64_t machine_cpu_time_ns(struct machine *machine)
+{
+	(void)machine;
+	return fake.cpu_ns;
+}
+
+bool machine_is_stuck(const struct machine *machine)
+{
+	(void)machine;
+	return false;
+}
+
 struct swap *machine_swap(struct machine *machine)
 {
 	return (struct swap *)machine;
@@ -105,9 +121,20 @@ const char *swap_state_name(enum swap_state state)
 
 const char *swap_operation_name(enum swap_operation operation)
 {
-	static const char *const names[] = {"none", "enable", "trim", "out", "in", "disable"};
+	static const char *const names[SWAP_OP_COUNT] = {
+		"none",    "enable",      "trim",
+		"out",     "in",          "in --working-set",
+		"disable", "dump-memory", "checksum-memory",
+	};
 
 	return names[operation];
+}
+
+const char *swap_fault_kind_name(enum swap_fault_kind kind)
+{
+	static const char *const names[SWAP_FAULT_KINDS] = {"zero", "staged", "pool", "file"};
+
+	return names[kind];
 }
 
 int swap_start(struct swap *swap, enum swap_operation operation, struct error *err)
@@ -120,6 +147,16 @@ int swap_start(struct swap *swap, enum swap_operation operation, struct error *e
 	fake.operation = operation;
 	fake.starts++;
 	return 0;
+}
+
+int swap_start_dump(struct swap *swap, int fd, struct error *err)
+{
+	int result = swap_start(swap, SWAP_OP_DUMP, err);
+
+	if (!result && write(fd, "RAM", 3) != 3)
+		result = -errno;
+	close(fd);
+	return result;
 }
 
 int swap_cancel(struct swap *swap, struct error *err)
@@ -159,6 +196,15 @@ void swap_get_status(struct swap *swap, struct swap_status *status)
 		.available = true,
 		.page_size = 4096,
 		.pages_total = 100,
+		.pages_swapped = (uint64_t)fake.pages_swapped,
+		.working_set_pages = (uint64_t)fake.working_set,
+		.tables_bytes = 1250,
+		.store = {.entries = 60,
+			  .entries_filled = 10,
+			  .live_bytes = 102400,
+			  .file_bytes = 122880},
+		.store_config = {.path = "/swap", .encrypt = true},
+		.latency = {[SWAP_FAULT_POOL] = {.count = 4, .p50_ns = 7000, .sum_ns = 40000}},
 	};
 	if (last != SWAP_OP_NONE)
 		status->last[last] = report_of(last, false);

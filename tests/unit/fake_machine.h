@@ -22,6 +22,9 @@ struct fake_machine {
 	atomic_int result;     /* of the operation that ends next */
 	atomic_bool cancelled;
 	atomic_int last; /* the operation that ended last */
+	atomic_int pages_swapped;
+	atomic_int working_set; /* pages */
+	atomic_ullong cpu_ns;   /* that the vCPUs have used */
 };
 
 extern struct fake_machine fake;

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fake_machine.h"
+#include "vmm/base/checked.h"
 #include "vmm/commands.h"
 
 static const struct control_host host = {.name = "web"};
@@ -49,6 +50,8 @@ static void words_are_matched_to_commands(void **state)
 	const char *const out[] = {"swap", "out"};
 	const char *const joined[] = {"swap out"};
 	const char *const balloon[] = {"balloon", "64M"};
+	const char *const set[] = {"swap", "in", "--working-set"};
+	const char *const prefetch[] = {"resume", "--prefetch"};
 	const char *const half[] = {"swap"};
 	const char *const wrong[] = {"swapout"};
 	const char *const longer[] = {"status", "swap"};
@@ -61,6 +64,9 @@ static void words_are_matched_to_commands(void **state)
 	assert_int_equal(used, 1);
 	assert_string_equal(commands_match(balloon, 2, &used)->name, "balloon");
 	assert_int_equal(used, 1);
+	assert_string_equal(commands_match(set, 3, &used)->name, "swap in --working-set");
+	assert_int_equal(used, 3);
+	assert_string_equal(commands_match(prefetch, 2, &used)->name, "resume --prefetch");
 	assert_null(commands_match(half, 1, &used));
 	assert_null(commands_match(wrong, 1, &used));
 	assert_string_equal(commands_match(longer, 2, &used)->name, "status");
@@ -90,9 +96,125 @@ static void swap_status_tells_what_runs(void **state)
 	assert_int_equal(run("swap status", NULL, &result), 0);
 	operation = json_object_get(result, "operation");
 	assert_string_equal(json_string_value(json_object_get(operation, "operation")), "out");
+	assert_string_equal(json_string_value(json_object_get(operation, "command")), "swap out");
 	assert_int_equal(json_integer_value(json_object_get(operation, "pages_done")), 25);
-	assert_int_equal(json_object_size(json_object_get(result, "last")), 5);
 	json_decref(result);
+}
+
+static const json_t *member(const json_t *object, const char *outer, const char *inner)
+{
+	const json_t *value = json_object_get(object, outer);
+
+	return inner ? json_object_get(value, inner) : value;
+}
+
+static void swap_status_has_an_entry_per_operation(void **state)
+{
+	static const char *const keys[] = {
+		"enable",      "trim",    "out",         "in",
+		"working_set", "disable", "dump_memory", "checksum_memory",
+	};
+	json_t *result;
+	json_t *last;
+
+	(void)state;
+	fake.last = SWAP_OP_CHECKSUM;
+	assert_int_equal(run("swap status", NULL, &result), 0);
+	last = json_object_get(result, "last");
+	assert_int_equal(json_object_size(last), ARRAY_SIZE(keys));
+	for (size_t i = 0; i < ARRAY_SIZE(keys) - 1; i++)
+		assert_true(json_is_null(json_object_get(last, keys[i])));
+	assert_string_equal(json_string_value(member(last, "checksum_memory", "command")),
+			    "checksum-memory");
+	json_decref(result);
+}
+
+static void swap_status_tells_what_the_store_costs(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("swap status", NULL, &result), 0);
+	/* 50 pages that take space, in 25 pages' worth of it. */
+	assert_float_equal(json_real_value(member(result, "compression_ratio", NULL)), 2.0, 1e-9);
+	assert_float_equal(json_real_value(member(result, "tables_bytes_per_page", NULL)), 12.5,
+			   1e-9);
+	assert_int_equal(json_integer_value(member(result, "store_live_bytes", NULL)), 102400);
+	assert_int_equal(json_integer_value(member(result, "store_disk_bytes", NULL)), 122880);
+	assert_string_equal(json_string_value(member(result, "store", "path")), "/swap");
+	assert_string_equal(json_string_value(member(result, "store", "compression")), "lz4");
+	assert_true(json_is_true(member(result, "store", "encryption")));
+	assert_int_equal(json_integer_value(member(result, "store", "entries_filled")), 10);
+	json_decref(result);
+}
+
+static void swap_status_has_latencies_by_kind(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("swap status", NULL, &result), 0);
+	assert_int_equal(json_object_size(member(result, "latency", NULL)), SWAP_FAULT_KINDS);
+	assert_int_equal(
+		json_integer_value(json_object_get(member(result, "latency", "pool"), "p50_ns")),
+		7000);
+	assert_int_equal(
+		json_integer_value(json_object_get(member(result, "latency", "pool"), "mean_ns")),
+		10000);
+	assert_int_equal(
+		json_integer_value(json_object_get(member(result, "latency", "file"), "mean_ns")),
+		0);
+	json_decref(result);
+}
+
+static void report_of_out_says_what_freeing_cost(void **state)
+{
+	const struct swap_operation_report out = {
+		.operation = SWAP_OP_OUT,
+		.pages_moved = 1000,
+		.duration_ns = 500000000,
+		.written_bytes = 1024000,
+	};
+	json_t *report = commands_report(&out, 4096);
+
+	(void)state;
+	assert_float_equal(json_real_value(json_object_get(report, "written_per_freed")), 0.25,
+			   1e-9);
+	assert_int_equal(json_integer_value(json_object_get(report, "rate_bytes_per_s")), 8192000);
+	assert_true(json_is_null(json_object_get(report, "digest")));
+	json_decref(report);
+}
+
+static void report_of_nothing_divides_by_nothing(void **state)
+{
+	const struct swap_operation_report out = {.operation = SWAP_OP_OUT};
+	json_t *report = commands_report(&out, 4096);
+
+	(void)state;
+	assert_true(json_is_null(json_object_get(report, "written_per_freed")));
+	assert_int_equal(json_integer_value(json_object_get(report, "rate_bytes_per_s")), 0);
+	json_decref(report);
+}
+
+static void checksum_is_reported_with_its_kind(void **state)
+{
+	const struct swap_operation_report sum = {.operation = SWAP_OP_CHECKSUM, .digest = "0a1b"};
+	json_t *report = commands_report(&sum, 4096);
+
+	(void)state;
+	assert_string_equal(json_string_value(json_object_get(report, "digest")), "sha256:0a1b");
+	json_decref(report);
+}
+
+static void operations_are_named_as_they_are_typed(void **state)
+{
+	(void)state;
+	assert_string_equal(commands_operation_command(SWAP_OP_OUT), "swap out");
+	assert_string_equal(commands_operation_command(SWAP_OP_DUMP), "dump-memory");
+	assert_string_equal(commands_operation_command(SWAP_OP_WORKING_SET),
+			    "swap in --working-set");
+	for (int i = SWAP_OP_NONE + 1; i < SWAP_OP_COUNT; i++)
+		assert_non_null(commands_find(commands_operation_command((enum swap_operation)i)));
 }
 
 static void balloon_takes_a_size(void **state)
@@ -150,6 +272,13 @@ int main(void)
 		cmocka_unit_test_setup(words_are_matched_to_commands, setup),
 		cmocka_unit_test_setup(status_names_the_machine, setup),
 		cmocka_unit_test_setup(swap_status_tells_what_runs, setup),
+		cmocka_unit_test_setup(swap_status_has_an_entry_per_operation, setup),
+		cmocka_unit_test_setup(swap_status_tells_what_the_store_costs, setup),
+		cmocka_unit_test_setup(swap_status_has_latencies_by_kind, setup),
+		cmocka_unit_test(report_of_out_says_what_freeing_cost),
+		cmocka_unit_test(report_of_nothing_divides_by_nothing),
+		cmocka_unit_test(checksum_is_reported_with_its_kind),
+		cmocka_unit_test(operations_are_named_as_they_are_typed),
 		cmocka_unit_test_setup(balloon_takes_a_size, setup),
 		cmocka_unit_test_setup(bad_balloon_sizes_are_refused, setup),
 		cmocka_unit_test_setup(wrong_state_is_named, setup),

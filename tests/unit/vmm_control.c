@@ -308,11 +308,13 @@ static void operation_tells_progress_and_result(void **state)
 
 	(void)state;
 	send_text(fd, "{\"command\":\"swap out\"}\n");
-	assert_receives(fd, "{\"progress\":{\"operation\":\"out\",\"pages_done\":25,");
+	assert_receives(fd, "\"command\":\"swap out\",\"pages_done\":25,");
 	assert_receives(fd, "{\"progress\":");
 	fake.swap_state = SWAP_OUT;
 	finish_operation(0);
-	assert_receives(fd, "{\"result\":{\"operation\":\"out\",\"running\":false,");
+	assert_receives(
+		fd,
+		"{\"result\":{\"operation\":\"out\",\"command\":\"swap out\",\"running\":false,");
 	send_text(fd, "{\"command\":\"status\"}\n");
 	assert_receives(fd, "{\"result\":{\"name\"");
 	close(fd);
@@ -362,7 +364,7 @@ static void second_operation_is_refused(void **state)
 	send_text(first, "{\"command\":\"swap out\"}\n");
 	await(&fake.starts, 1);
 	send_text(second, "{\"command\":\"swap in\"}\n");
-	assert_receives(second, "\"busy\",\"message\":\"swap out is running");
+	assert_receives(second, "\"busy\",\"message\":\"`swap out` is running");
 	assert_int_equal(fake.starts, 1);
 	finish_operation(0);
 	close(first);
@@ -378,7 +380,7 @@ static void operation_is_cancelled_from_another_connection(void **state)
 	send_text(first, "{\"command\":\"swap out\"}\n");
 	await(&fake.starts, 1);
 	send_text(second, "{\"command\":\"swap cancel\"}\n");
-	assert_receives(second, "{\"result\":{\"operation\":\"out\"}}");
+	assert_receives(second, "{\"result\":{\"operation\":\"out\",\"command\":\"swap out\"}}");
 	finish_operation(0);
 	assert_receives(first,
 			"\"cancelled\",\"message\":\"swap out was cancelled after 25 of 100");

@@ -61,7 +61,13 @@ static void kernel_alone_gives_the_defaults(void **state)
 	assert_null(config.initrd);
 	assert_null(config.cmdline);
 	assert_null(config.control_path);
-	assert_null(config.swap_dir);
+	assert_null(config.swap.store.path);
+	assert_int_equal(config.swap.store.pool_bytes, 0);
+	assert_int_equal(config.swap.store.limit_bytes, 0);
+	assert_int_equal(config.swap.store.compression, STORE_COMPRESS_LZ4);
+	assert_int_equal(config.swap.store.level, 0);
+	assert_true(config.swap.store.encrypt);
+	assert_int_equal(config.swap.store.io, STORE_IO_AUTO);
 	assert_null(config.dump_dtb);
 	assert_int_equal(strncmp(config.name, "vm-", 3), 0);
 	assert_int_equal(options_check_name(config.name, NULL), 0);
@@ -82,7 +88,7 @@ static void every_option_is_understood(void **state)
 	assert_int_equal(config.serial, SERIAL_FILE);
 	assert_string_equal(config.serial_path, "/x");
 	assert_string_equal(config.control_path, "c.sock");
-	assert_string_equal(config.swap_dir, "s");
+	assert_string_equal(config.swap.store.path, "s");
 	assert_string_equal(config.dump_dtb, "t");
 }
 
@@ -203,6 +209,137 @@ static void bad_serial_lines_are_refused(void **state)
 	assert_int_equal(config.serial, SERIAL_NONE);
 }
 
+static void store_of_the_users_choice(void **state)
+{
+	const struct store_config *store = &config.swap.store;
+
+	(void)state;
+	assert_int_equal(parse("--kernel k --swap-dir /dev/sdx --swap-pool 64M --swap-limit 4G "
+			       "--swap-compress zstd:19 --swap-encrypt off --swap-io threads"),
+			 OPTIONS_OK);
+	assert_string_equal(store->path, "/dev/sdx");
+	assert_int_equal(store->pool_bytes, 64 * MIB);
+	assert_int_equal(store->limit_bytes, 4 * GIB);
+	assert_int_equal(store->compression, STORE_COMPRESS_ZSTD);
+	assert_int_equal(store->level, 19);
+	assert_false(store->encrypt);
+	assert_int_equal(store->io, STORE_IO_THREADS);
+}
+
+static void pool_alone_is_a_store(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --swap-pool 4M --swap-compress none --swap-encrypt on "
+			       "--swap-io uring"),
+			 OPTIONS_OK);
+	assert_null(config.swap.store.path);
+	assert_int_equal(config.swap.store.pool_bytes, 4 * MIB);
+	assert_int_equal(config.swap.store.compression, STORE_COMPRESS_NONE);
+	assert_int_equal(config.swap.store.io, STORE_IO_URING);
+}
+
+static void last_compression_counts(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --swap-compress zstd:7 --swap-compress zstd"),
+			 OPTIONS_OK);
+	assert_int_equal(config.swap.store.compression, STORE_COMPRESS_ZSTD);
+	assert_int_equal(config.swap.store.level, 0);
+}
+
+static void automatic_swap_is_off_unless_asked_for(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k --swap-dir s"), OPTIONS_OK);
+	assert_false(swap_policy_is_on(&config.swap_auto));
+	assert_int_equal(parse("--kernel k --swap-pool 64M --swap-auto idle=30,pressure"),
+			 OPTIONS_OK);
+	assert_int_equal(config.swap_auto.idle_ns, 30 * NS_PER_SEC);
+	assert_true(config.swap_auto.pressure);
+	assert_int_equal(parse("--kernel k --swap-auto off"), OPTIONS_OK);
+	assert_refused("--kernel k --swap-dir s --swap-auto later", "idle=SECONDS");
+	assert_refused("--kernel k --swap-auto idle=30", "--swap-dir PATH, or --swap-pool SIZE");
+}
+
+static void policies_are_understood(void **state)
+{
+	static const char *const texts[] = {"off", "idle=1", "idle=604800", "pressure",
+					    "idle=60,pressure"};
+	char text[SWAP_POLICY_TEXT_MAX];
+	struct swap_policy_config policy;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		assert_int_equal(swap_policy_parse(texts[i], &policy, &error), 0);
+		assert_string_equal(swap_policy_format(&policy, text), texts[i]);
+		assert_int_equal(swap_policy_is_on(&policy), i > 0);
+	}
+	assert_int_equal(swap_policy_parse("pressure,idle=5", &policy, &error), 0);
+	assert_string_equal(swap_policy_format(&policy, text), "idle=5,pressure");
+}
+
+static void bad_policies_are_refused_naming_the_good_ones(void **state)
+{
+	static const char *const texts[] = {
+		"",
+		"on",
+		"idle",
+		"idle=",
+		"idle=0",
+		"idle=-1",
+		"idle=604801",
+		"idle=1.5",
+		"idle=5,",
+		",pressure",
+		"pressures",
+		"off,pressure",
+		"idle=99999999999999999999",
+		"idle=5;pressure",
+		"idle= 5",
+	};
+	struct swap_policy_config policy;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		if (swap_policy_parse(texts[i], &policy, &error) != -EINVAL)
+			fail_msg("\"%s\" is a policy", texts[i]);
+		assert_non_null(strstr(error.text, "idle=SECONDS"));
+	}
+}
+
+static void bad_stores_are_refused(void **state)
+{
+	(void)state;
+	assert_refused("--kernel k --swap-pool 4194303", "4.0 MiB or more");
+	assert_refused("--kernel k --swap-pool 0", "4.0 MiB or more");
+	assert_refused("--kernel k --swap-pool big", "no size");
+	assert_refused("--kernel k --swap-pool 1000T", "memory of this host");
+	assert_refused("--kernel k --swap-pool 99999999999999999999T", "out of reach");
+	assert_refused("--kernel k --swap-dir d --swap-limit 1K", "4.0 MiB or more");
+	assert_refused("--kernel k --swap-dir d --swap-limit -1", "no size");
+	assert_refused("--kernel k --swap-limit 1G", "--swap-dir, which is not given");
+	assert_refused("--kernel k --swap-pool 64M --swap-limit 1G", "--swap-dir");
+	assert_refused("--swap-dir  --kernel k", "path is missing");
+}
+
+static void bad_choices_are_refused_naming_the_good_ones(void **state)
+{
+	static const char *const levels[] = {
+		"0", "20", "-1", "+3", "", "3x", "99999999999999999999"};
+	char line[80];
+
+	(void)state;
+	assert_refused("--kernel k --swap-compress gzip", "lz4, zstd, zstd:LEVEL");
+	assert_refused("--kernel k --swap-compress lz4:3", "lz4, zstd, zstd:LEVEL");
+	assert_refused("--swap-compress  --kernel k", "lz4, zstd, zstd:LEVEL");
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+		snprintf(line, sizeof(line), "--kernel k --swap-compress zstd:%s", levels[i]);
+		assert_refused(line, "from 1 (fast) to 19 (small)");
+	}
+	assert_refused("--kernel k --swap-encrypt yes", "on or off");
+	assert_refused("--kernel k --swap-io aio", "auto, uring or threads");
+}
+
 static void wrong_usage_is_refused(void **state)
 {
 	(void)state;
@@ -230,6 +367,14 @@ int main(void)
 		cmocka_unit_test(bad_disks_are_refused),
 		cmocka_unit_test(too_many_disks_are_refused),
 		cmocka_unit_test(bad_serial_lines_are_refused),
+		cmocka_unit_test(store_of_the_users_choice),
+		cmocka_unit_test(pool_alone_is_a_store),
+		cmocka_unit_test(last_compression_counts),
+		cmocka_unit_test(automatic_swap_is_off_unless_asked_for),
+		cmocka_unit_test(policies_are_understood),
+		cmocka_unit_test(bad_policies_are_refused_naming_the_good_ones),
+		cmocka_unit_test(bad_stores_are_refused),
+		cmocka_unit_test(bad_choices_are_refused_naming_the_good_ones),
 		cmocka_unit_test(wrong_usage_is_refused),
 	};
 

@@ -1,0 +1,56 @@
+/*
+ * The store's file: nameless in a directory (O_TMPFILE, or created and unlinked at once), mode 0600;
+ * or a block device, opened for this store alone. Opened for O_DIRECT where that works.
+ *
+ * Any thread; nothing here changes after opening but the file's length.
+ */
+#ifndef EBB_SWAP_STORE_FILE_H
+#define EBB_SWAP_STORE_FILE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/error.h"
+
+/* A file system that wants larger transfers is used through the page cache, not padded for. */
+#define STORE_BLOCK_MAX (64u << 10)
+
+struct store_file {
+	int fd;
+	bool device;
+	bool direct;
+	uint32_t block; /* offsets and lengths of transfers, and buffers, are multiples of it */
+	uint64_t size;  /* of a device; UINT64_MAX: grows as needed */
+	pthread_mutex_t extend_lock;
+	_Atomic uint64_t length; /* set with the lock held */
+};
+
+/* 0, or -errno with what to do in @err. */
+int store_file_open(const char *path, struct store_file *file, struct error *err);
+void store_file_close(struct store_file *file);
+
+/* Like store_check_path() in swap/store.h. */
+int store_file_check(const char *path, struct error *err);
+
+/*
+ * Before writing up to @end: makes the file longer, which lets the kernel write to several places at
+ * once. Only helps: need not succeed.
+ */
+void store_file_extend(struct store_file *file, uint64_t end);
+
+/* Gives space back. 0 or -errno; a device that cannot is no failure. */
+int store_file_punch(const struct store_file *file, uint64_t offset, uint64_t length);
+
+/*
+ * Waits until the disk has what was written, and lets the page cache go: with O_DIRECT there is
+ * nothing to do. The file need not survive a power cut: what matters is that no write-back can fail
+ * any more.
+ */
+int store_file_sync(const struct store_file *file, uint64_t offset, uint64_t length);
+
+/* Lets the page cache of a stretch go that was read. */
+void store_file_forget(const struct store_file *file, uint64_t offset, uint64_t length);
+
+#endif
