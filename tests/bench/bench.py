@@ -116,7 +116,7 @@ class Bench:
         self.programs = os.path.join(options.build, "tests", "bench")
         self.raw = []
         self.notes = []
-        self.started = time.monotonic()
+        self.started = self.turn = time.monotonic()
 
     def note(self, text):
         if text not in self.notes:
@@ -159,7 +159,10 @@ class Bench:
         return json.loads(output)
 
     def record(self, kind, size, round_, data):
-        self.raw.append({"kind": kind, "size": size, "round": round_, "data": data})
+        now = time.monotonic()
+        self.raw.append({"kind": kind, "size": size, "round": round_, "seconds": round(now - self.turn, 2),
+                         "load": round(os.getloadavg()[0], 2), "data": data})
+        self.turn = now
         for part, value in data.items():
             reason = value.get("error", value.get("skipped")) if isinstance(value, dict) else None
             if part in ("error", "skipped"):
@@ -254,10 +257,11 @@ class Bench:
         main = max([size for size in sizes if size <= GIB] or sizes[:1])
         for round_ in range(options.rounds):
             self.main_round(main, round_)
-            if "growth" in options.only and round_ < 2:
+            if "growth" in options.only:
                 for size in sizes:
-                    if size != main:
-                        self.engine("file", size, round_, "idle,faults,busy")
+                    # Large ones take minutes, and vary less.
+                    if size != main and (size <= 2 * GIB or round_ == 0):
+                        self.engine("file", size, round_, "idle,busy")
             if "guest" in options.only:
                 self.guest_round(round_)
         return main, sizes

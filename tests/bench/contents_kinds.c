@@ -43,10 +43,9 @@ static size_t spell(unsigned rank, char *word)
 
 	for (unsigned i = 0; i < count; i++) {
 		const char *syllable = syllables[random_below(&random, ARRAY_SIZE(syllables))];
-		size_t more = strlen(syllable);
 
-		memcpy(word + length, syllable, more);
-		length += more;
+		while (*syllable)
+			word[length++] = *syllable++;
 	}
 	return length;
 }
@@ -154,7 +153,7 @@ static void put_operand(struct writer *writer, char operand, struct random *rand
 {
 	static const uint8_t registers[] = {0xc0, 0xc7, 0x45, 0x43, 0xdf, 0x7d, 0xd8, 0x47,
 					    0xe8, 0xfb, 0x50, 0x73, 0xf6, 0xd2, 0x5c, 0xee};
-	unsigned skewed = random_below(random, 16) & random_below(random, 16);
+	unsigned mask = random_below(random, 16), skewed = random_below(random, 16) & mask;
 
 	switch (operand) {
 	case 'r':

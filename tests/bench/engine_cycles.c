@@ -7,8 +7,11 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
 
-#define QUIET_US       (200u * 1000)
-#define AFTER_US       (20u * 1000)
+#define QUIET_US (200u * 1000)
+#define AFTER_US (20u * 1000)
+/* The part of memory that an idle guest touches when it wakes: one in so many pages. */
+#define WOKEN_PART 50u
+
 #define STAGED_TOUCHES 4000u
 #define STORED_TOUCHES 2000u
 /* A toucher that sleeps between touches leaves work for others to do meanwhile. */
@@ -77,32 +80,6 @@ static int disable(struct engine *engine, json_t *result, const char *when)
 	return error;
 }
 
-/* Nobody but the busy toucher touches memory, and nobody at all after enable. */
-int cycle_idle(struct engine *engine, json_t *result)
-{
-	static const unsigned percents[] = {0, 1, 10, 50};
-	int error = enable_watched(engine, result);
-
-	/* What was touched meanwhile is to go out too. */
-	if (!error)
-		error = engine_operate(engine, SWAP_OP_ENABLE, result, "enable_again");
-	if (!error)
-		error = engine_operate(engine, SWAP_OP_OUT, result, "out");
-	if (error)
-		return error;
-	engine_make_cold(engine);
-	error = engine_operate(engine, SWAP_OP_IN, result, "in");
-	if (error)
-		return error;
-	engine_check_present(engine, "the first cycle");
-	for (size_t i = 0; i < ARRAY_SIZE(percents) && !error; i++)
-		if (options_want(engine->options, "second"))
-			error = cycle_again(engine, result, percents[i]);
-	return error ? error : disable(engine, result, "the idle cycles");
-}
-
-/* ---- faults ---- */
-
 /* Touches some pages of [first, end) and stores the latencies as @key of @result. */
 static void touch_some(struct engine *engine, json_t *result, const char *key, uint64_t first,
 		       uint64_t end, size_t limit, bool shuffle, unsigned pause_us)
@@ -124,6 +101,50 @@ static void touch_some(struct engine *engine, json_t *result, const char *key, u
 	samples_destroy(&samples);
 	touch_list_destroy(&list);
 }
+
+/* An idle guest wakes up for a moment, touches a fiftieth of its memory, and sleeps again. */
+static int cycle_woken(struct engine *engine, json_t *parent)
+{
+	json_t *result = json_object();
+	int error;
+
+	json_object_set_new(parent, "woken", result);
+	warm_up(engine->pages / WOKEN_PART * GUEST_PAGE_SIZE);
+	touch_some(engine, result, "touches", 0, engine->pages, engine->pages / WOKEN_PART, true,
+		   0);
+	error = engine_operate(engine, SWAP_OP_ENABLE, result, "enable");
+	return error ? error : engine_operate(engine, SWAP_OP_OUT, result, "out");
+}
+
+/* Nobody but the busy toucher touches memory, and nobody at all after enable. */
+int cycle_idle(struct engine *engine, json_t *result)
+{
+	static const unsigned percents[] = {0, 1, 10, 50};
+	int error = enable_watched(engine, result);
+
+	/* What was touched meanwhile is to go out too. */
+	if (!error)
+		error = engine_operate(engine, SWAP_OP_ENABLE, result, "enable_again");
+	if (!error)
+		error = engine_operate(engine, SWAP_OP_OUT, result, "out");
+	if (error)
+		return error;
+	if (options_want(engine->options, "second"))
+		error = cycle_woken(engine, result);
+	if (error)
+		return error;
+	engine_make_cold(engine);
+	error = engine_operate(engine, SWAP_OP_IN, result, "in");
+	if (error)
+		return error;
+	engine_check_present(engine, "the first cycle");
+	for (size_t i = 0; i < ARRAY_SIZE(percents) && !error; i++)
+		if (options_want(engine->options, "second"))
+			error = cycle_again(engine, result, percents[i]);
+	return error ? error : disable(engine, result, "the idle cycles");
+}
+
+/* ---- faults ---- */
 
 /*
  * One toucher that does nothing else: random ones in the first quarter of memory, in order in the

@@ -179,7 +179,7 @@ void samples_destroy(struct samples *samples)
 
 static int compare_ns(const void *a, const void *b)
 {
-	uint32_t first = *(const uint32_t *)a, second = *(const uint32_t *)b;
+	uint64_t first = *(const uint64_t *)a, second = *(const uint64_t *)b;
 
 	return (first > second) - (first < second);
 }
@@ -189,10 +189,15 @@ static void set_us(json_t *object, const char *key, double ns)
 	json_object_set_new(object, key, json_real(ns / 1000));
 }
 
-json_t *samples_json(struct samples *samples, uint32_t above_ns)
+static uint64_t permille(const uint64_t *sorted, size_t count, size_t part)
+{
+	return sorted[count * part / 1000];
+}
+
+json_t *samples_json(struct samples *samples, uint64_t above_ns)
 {
 	json_t *object = json_object();
-	const uint32_t *ns = samples->ns;
+	const uint64_t *ns = samples->ns;
 	size_t count = samples->count;
 	double sum = 0;
 
@@ -205,12 +210,12 @@ json_t *samples_json(struct samples *samples, uint32_t above_ns)
 	if (!count)
 		return object;
 	for (size_t i = 0; i < count; i++)
-		sum += ns[i];
-	set_us(object, "p50", ns[count / 2]);
-	set_us(object, "p90", ns[count * 9 / 10]);
-	set_us(object, "p99", ns[count * 99 / 100]);
-	set_us(object, "p999", ns[count * 999 / 1000]);
-	set_us(object, "max", ns[count - 1]);
+		sum += (double)ns[i];
+	set_us(object, "p50", (double)permille(ns, count, 500));
+	set_us(object, "p90", (double)permille(ns, count, 900));
+	set_us(object, "p99", (double)permille(ns, count, 990));
+	set_us(object, "p999", (double)permille(ns, count, 999));
+	set_us(object, "max", (double)ns[count - 1]);
 	set_us(object, "mean", sum / (double)count);
 	return object;
 }

@@ -40,7 +40,7 @@ bool options_want(const struct bench_options *options, const char *part);
 /* ---- latencies ---- */
 
 struct samples {
-	uint32_t *ns;
+	uint64_t *ns;
 	size_t count, capacity;
 };
 
@@ -52,11 +52,11 @@ void samples_destroy(struct samples *samples);
 static inline void samples_add(struct samples *samples, uint64_t ns)
 {
 	if (samples->count < samples->capacity)
-		samples->ns[samples->count++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+		samples->ns[samples->count++] = ns;
 }
 
 /* Those above @above_ns: {"count", "p50", "p90", "p99", "p999", "max", "mean"}. Sorts. */
-json_t *samples_json(struct samples *samples, uint32_t above_ns);
+json_t *samples_json(struct samples *samples, uint64_t above_ns);
 
 /* ---- the process and the host ---- */
 

@@ -33,19 +33,19 @@
 
 struct placement {
 	const char *name;
-	bool per_cpu;      /* a thread on each CPU, all reading; else one */
-	int answer_cpu;    /* where the one runs */
+	int answer_cpu;    /* where the one thread runs that answers */
 	int touch_cpu;     /* -1: anywhere */
-	bool poll;         /* poll(2) before each read, else the read sleeps */
 	unsigned pause_us; /* of the toucher between two touches */
+	bool per_cpu;      /* a thread on each CPU instead, all reading */
+	bool poll;         /* poll(2) before each read, else the read sleeps */
 };
 
 static const struct placement placements[] = {
-	{"same_cpu", false, 0, 0, false, 0},
-	{"cross_cpu_poll", false, 1, 0, true, 0},
-	{"per_cpu", true, 0, -1, false, 0},
-	{"per_cpu_poll", true, 0, -1, true, 0},
-	{"per_cpu_paused", true, 0, -1, false, PAUSE_US},
+	{.name = "same_cpu"},
+	{.name = "cross_cpu_poll", .answer_cpu = 1, .poll = true},
+	{.name = "per_cpu", .touch_cpu = -1, .per_cpu = true},
+	{.name = "per_cpu_poll", .touch_cpu = -1, .per_cpu = true, .poll = true},
+	{.name = "per_cpu_paused", .touch_cpu = -1, .per_cpu = true, .pause_us = PAUSE_US},
 };
 
 struct round_trip {

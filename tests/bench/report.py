@@ -189,8 +189,11 @@ def busy_rows(runs, table):
                 table.add("busy", f"{name}: p99", runs.median(f"ebb-{store}", f"busy.{operation}.faults.p99", size),
                           "us", max(staged, stored), "idle", ("<=", 3),
                           percentiles(runs, f"ebb-{store}", f"busy.{operation}.faults") if size == runs.main else "")
-                table.add("busy", f"{name}: longest", scaled(runs.worst(f"ebb-{store}", f"busy.{operation}.touches.max",
-                                                                        size), 1e-3), "ms", target=("<=", 5))
+                longest = f"busy.{operation}.touches.max"
+                usual = scaled(runs.median(f"ebb-{store}", longest, size), 1e-3)
+                table.add("busy", f"{name}: longest of all rounds",
+                          scaled(runs.worst(f"ebb-{store}", longest, size), 1e-3), "ms", target=("<=", 5),
+                          text="" if usual is None else f"median of the rounds' {number(usual)} ms")
 
 
 def in_rows(runs, table):
@@ -221,11 +224,14 @@ def sum_of(first, second):
 def second_rows(runs, table):
     for store in ("file", "pool"):
         first = cycle_ns(runs, store, "idle")
+        woken = cycle_ns(runs, store, "idle.woken")
+        text = f"{woken / 1e6:.0f} ms after {first / 1e6:.0f}" if woken and first else ""
+        table.add("second cycle", f"{store}, idle guest that touched 2 %: times faster", divided(first, woken), "x",
+                  target=(">=", 10), text=text)
         for percent in (0, 1, 10, 50):
             again = cycle_ns(runs, store, f"idle.dirty_{percent}")
             text = f"{again / 1e6:.0f} ms after {first / 1e6:.0f}" if first and again else ""
-            table.add("second cycle", f"{store}, {percent} % changed: times faster", divided(first, again), "x",
-                      target=(">=", 10) if percent == 0 else None, text=text)
+            table.add("second cycle", f"{store}, {percent} % changed: times faster", divided(first, again), "x", text=text)
         for percent in (0, 1, 10, 50):
             stored = runs.median(f"ebb-{store}", f"idle.dirty_{percent}.out.stored")
             table.add("second cycle", f"{store}, {percent} % changed: pages stored", stored, "pages",
@@ -240,9 +246,8 @@ def growth_rows(runs, table):
     for name, path in figures:
         growth_row(runs, table, name, sizes, lambda size, path=path: divided(runs.median("ebb-file", path, size),
                                                                              size / PAGE), "ns/page")
-    for name, path in (("fault from staging, p50", "faults.staged.random.p50"),
-                       ("fault from file, p50", "faults.stored.random.p50"),
-                       ("fault from file, sequential, mean", "faults.stored.sequential.mean")):
+    for name, path in (("fault from staging, p50, paused toucher", "busy.idle_staged.p50"),
+                       ("fault from file, p50, paused toucher", "busy.idle_stored.p50")):
         growth_row(runs, table, name, sizes, lambda size, path=path: runs.median("ebb-file", path, size), "us")
 
 
@@ -277,7 +282,7 @@ SECTIONS = [("enable", {"enable"}, enable_rows), ("out", {"out"}, out_rows), ("f
 TITLES = {"enable": "enable: staging all of memory", "out": "out: writing it and freeing the RAM",
           "faults": "faults: one thread that touches cold pages", "latencies": "latencies in microseconds",
           "busy": "faults while an operation runs (a touch every 100 us)", "in": "in: bringing it back",
-          "second cycle": "second cycle: enable and out again, after in", "growth": "growth with the guest's size",
+          "second cycle": "second cycle: enable and out again, after a short waking or after in", "growth": "growth with the guest's size",
           "guest": "seen by the bare guest (ring 3, rdtsc)"}
 
 
