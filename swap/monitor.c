@@ -55,11 +55,11 @@ struct post {
 	size_t thread_count;
 
 	int nudge_fd;
-	pthread_mutex_t watch; /* held by the thread on watch */
-	pthread_mutex_t lock;  /* guards the rest; taken after watch */
-	size_t read_count;     /* faults that must be read from the disk, not yet begun */
+	pthread_mutex_t watch;    /* held by the thread on watch */
+	pthread_mutex_t lock;     /* guards changes of the rest; taken after watch */
+	atomic_size_t read_count; /* faults that must be read from the disk, not yet begun */
 	struct fault reads[READS_MAX];
-	size_t deferred_count;
+	atomic_size_t deferred_count;
 	struct fault deferred[DEFERRED_MAX];
 };
 
@@ -214,13 +214,22 @@ static bool answer_fully(struct watcher *watcher, struct fault *fault)
 	return conclude(watcher->post->monitor, fault, result, how);
 }
 
-/* Leaves the watch to others while the disk is read. */
+/*
+ * Answers a fault from the disk. The watch is left to others while it works, but not before: waking
+ * another thread on this CPU would delay the disk's start.
+ */
 static void read_from_disk(struct watcher *watcher, struct fault *fault)
 {
 	struct post *post = watcher->post;
+	enum pager_answer how = PAGER_ANSWER_ZERO;
+	int result = pager_fault(watcher->context, fault->address, &how);
 
+	if (result > 0)
+		pager_fault_begin(watcher->context);
 	pthread_mutex_unlock(&post->watch);
-	if (!answer_fully(watcher, fault)) {
+	if (result > 0)
+		result = pager_fault_read(watcher->context, &how);
+	if (!conclude(post->monitor, fault, result, how)) {
 		defer(post, fault, false);
 		/* Whoever watches now must learn when it is due. */
 		eventfd_write(post->nudge_fd, 1);
@@ -228,14 +237,14 @@ static void read_from_disk(struct watcher *watcher, struct fault *fault)
 	pthread_mutex_lock(&post->watch);
 }
 
-static bool has_reads(struct post *post)
+static bool has_reads(const struct post *post)
 {
-	bool has;
+	return atomic_load_explicit(&post->read_count, memory_order_relaxed) > 0;
+}
 
-	pthread_mutex_lock(&post->lock);
-	has = post->read_count > 0;
-	pthread_mutex_unlock(&post->lock);
-	return has;
+static bool has_deferred(const struct post *post)
+{
+	return atomic_load_explicit(&post->deferred_count, memory_order_relaxed) > 0;
 }
 
 /* Reads and handles what waits. False: nothing did. */
@@ -255,7 +264,8 @@ static bool serve_events(struct watcher *watcher)
 	for (size_t i = 0; i < fault_count; i++)
 		answer(watcher, &(struct fault){.address = faults[i], .since_ns = now});
 	end_trouble(monitor);
-	return events > 0 && !has_reads(watcher->post);
+	/* A full batch may not have been all. */
+	return events == UFFD_EVENTS_MAX && !has_reads(watcher->post);
 }
 
 /* Takes a deferred fault that is due out of the list. False: none is. */
@@ -296,6 +306,8 @@ static struct timespec *next_due(struct post *post, struct timespec *timeout)
 {
 	uint64_t now, due = UINT64_MAX;
 
+	if (!has_deferred(post))
+		return NULL;
 	pthread_mutex_lock(&post->lock);
 	for (size_t i = 0; i < post->deferred_count; i++)
 		if (post->deferred[i].due_ns < due)
@@ -326,14 +338,15 @@ static void watch(struct watcher *watcher)
 		struct fault fault;
 		int ready;
 
-		while (next_read(post, &fault))
+		while (has_reads(post) && next_read(post, &fault))
 			read_from_disk(watcher, &fault);
 		ready = ppoll(fds, ARRAY_SIZE(fds), next_due(post, &timeout), NULL);
 		if (ready > 0 && fds[1].revents)
 			eventfd_read(post->nudge_fd, &(eventfd_t){0});
 		for (int i = 0; i < EVENT_ROUNDS && serve_events(watcher); i++)
 			;
-		retry_deferred(watcher);
+		if (has_deferred(post))
+			retry_deferred(watcher);
 		if (ready > 0 && fds[2].revents && !has_reads(post))
 			return;
 	}
@@ -361,6 +374,7 @@ static void *run_watcher(void *arg)
 		tell_trouble(post->monitor, -result, "starting a monitor thread");
 		return NULL;
 	}
+	thread_want_short_slice();
 	pthread_cleanup_push(leave, &watcher);
 	pthread_mutex_lock(&post->watch);
 	watch(&watcher);

@@ -18,6 +18,8 @@
 struct chunk {
 	pthread_mutex_t lock;
 	uint64_t version;
+	/* Pages in each state. Written with the lock held; a chunk of the end has fewer pages. */
+	_Atomic uint16_t counts[PAGE_STATES];
 };
 
 struct page_map {
@@ -27,7 +29,6 @@ struct page_map {
 	uint8_t *hashes;
 	size_t chunk_count;
 	struct chunk *chunks;
-	_Atomic int64_t counts[PAGE_STATES];
 };
 
 static void *map_lazily(size_t length)
@@ -59,9 +60,13 @@ int page_map_create(size_t pages, struct page_map **out)
 	map->chunks = calloc(map->chunk_count, sizeof(*map->chunks));
 	if (!map->chunks)
 		goto unmap_hashes;
-	for (size_t i = 0; i < map->chunk_count; i++)
+	for (size_t i = 0; i < map->chunk_count; i++) {
+		size_t left = pages - i * PAGE_MAP_CHUNK;
+
 		pthread_mutex_init(&map->chunks[i].lock, NULL);
-	atomic_store(&map->counts[PAGE_EMPTY], (int64_t)pages);
+		map->chunks[i].counts[PAGE_EMPTY] =
+			(uint16_t)(left < PAGE_MAP_CHUNK ? left : PAGE_MAP_CHUNK);
+	}
 	*out = map;
 	return 0;
 
@@ -112,8 +117,17 @@ struct page_entry page_map_get(const struct page_map *map, size_t page)
 	};
 }
 
+/* One more or less; only the holder of the lock writes. */
+static void add(_Atomic uint16_t *count, int change)
+{
+	uint16_t value = atomic_load_explicit(count, memory_order_relaxed);
+
+	atomic_store_explicit(count, (uint16_t)(value + change), memory_order_relaxed);
+}
+
 void page_map_set(struct page_map *map, size_t page, struct page_entry entry)
 {
+	struct chunk *chunk = &map->chunks[page / PAGE_MAP_CHUNK];
 	uint64_t before = map->words[page];
 	uint64_t after = (uint64_t)entry.state;
 
@@ -123,11 +137,10 @@ void page_map_set(struct page_map *map, size_t page, struct page_entry entry)
 		after |= COPY_FLAG | entry.location << LOCATION_SHIFT;
 	map->words[page] = after;
 	if (entry.has_copy && (before & ~STATE_MASK) != (after & ~STATE_MASK))
-		map->chunks[page / PAGE_MAP_CHUNK].version++;
+		chunk->version++;
 	if ((before & STATE_MASK) != (after & STATE_MASK)) {
-		atomic_fetch_sub_explicit(&map->counts[before & STATE_MASK], 1,
-					  memory_order_relaxed);
-		atomic_fetch_add_explicit(&map->counts[entry.state], 1, memory_order_relaxed);
+		add(&chunk->counts[before & STATE_MASK], -1);
+		add(&chunk->counts[entry.state], 1);
 	}
 }
 
@@ -152,11 +165,11 @@ uint64_t page_map_version(const struct page_map *map, size_t page)
 
 void page_map_counts(const struct page_map *map, uint64_t counts[static PAGE_STATES])
 {
-	for (int state = 0; state < PAGE_STATES; state++) {
-		int64_t count = atomic_load_explicit(&map->counts[state], memory_order_relaxed);
-
-		counts[state] = count > 0 ? (uint64_t)count : 0;
-	}
+	memset(counts, 0, PAGE_STATES * sizeof(counts[0]));
+	for (size_t i = 0; i < map->chunk_count; i++)
+		for (int state = 0; state < PAGE_STATES; state++)
+			counts[state] += atomic_load_explicit(&map->chunks[i].counts[state],
+							      memory_order_relaxed);
 }
 
 /* How much of a mapping is in RAM, by mincore(2). */

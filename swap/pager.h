@@ -125,12 +125,13 @@ int pager_unregister(struct pager *pager);
 
 /*
  * Answers a fault at host address @address of the guest view, at any offset in its page. 0:
- * answered, *answer says how. 1: the page must be read from the disk; pager_fault_read() of the same
- * context does, and answers. -EAGAIN: not now; call again later, after events have been read.
+ * answered, *answer says how. 1: the page must be read from the disk: pager_fault_begin() of the same
+ * context asks for it without waiting, if it is called, and pager_fault_read() answers. -EAGAIN: not now; call again later, after events have been read.
  * -EFAULT: outside the regions. -ENOMEM, -ENOSPC: no memory for the page now; call again. -EIO etc.:
  * the store could not be read; the page is unchanged and the faulting thread sleeps on.
  */
 int pager_fault(struct pager_context *context, uint64_t address, enum pager_answer *answer);
+void pager_fault_begin(struct pager_context *context);
 int pager_fault_read(struct pager_context *context, enum pager_answer *answer);
 
 /*

@@ -113,6 +113,8 @@ static int answer_local(struct pager *pager, size_t page, struct page_entry entr
 	result = pager_resolve_local(pager, page, entry);
 	if (!result && entry.state == PAGE_STAGED)
 		read_ahead_done(&pager->read_ahead, page, 1);
+	else if (!result && entry.state == PAGE_EMPTY)
+		read_ahead_skip(&pager->read_ahead, page);
 	return result;
 }
 
@@ -140,6 +142,24 @@ int pager_copy_in(struct pager *pager, size_t first, size_t count, const uint8_t
 	return result ? result : -EAGAIN;
 }
 
+/* Maps the first @count fetched pages, runs in one call. Locked. Results as pager_copy_in(). */
+static int copy_runs(struct pager *pager, const struct fetch *fetch, size_t count, size_t *done)
+{
+	int result = 0;
+
+	*done = 0;
+	while (*done < count && !result) {
+		size_t first = *done, run = first + 1, copied = 0;
+
+		while (run < count && fetch->pages[run] == fetch->pages[first] + (run - first))
+			run++;
+		result = pager_copy_in(pager, fetch->pages[first], run - first,
+				       fetch->data + first * GUEST_PAGE_SIZE, &copied);
+		*done += copied;
+	}
+	return result;
+}
+
 /*
  * Maps what was fetched. -EAGAIN: it is not what is wanted any more, or not now. A fault is answered
  * also while discards are under way, but nothing else is brought along then.
@@ -153,22 +173,23 @@ static int copy_fetched(struct pager_context *context)
 	int result = -EAGAIN;
 
 	if (!filling)
-		fetch->count = 1;
+		fetch->count = fetch->reach = 1;
 	pager_pass_events(pager);
-	page_map_lock(pager->map, fetch->first);
+	page_map_lock(pager->map, fetch->pages[0]);
 	count = pager_fetched(pager, fetch);
 	if (count > 0)
-		result = pager_copy_in(pager, fetch->first, count, fetch->data, &done);
-	page_map_unlock(pager->map, fetch->first);
+		result = copy_runs(pager, fetch, count, &done);
+	page_map_unlock(pager->map, fetch->pages[0]);
 	if (filling)
 		guest_memory_fill_end(pager->memory);
 	if (done == 0)
 		return result;
 	for (size_t i = 0; i < done; i++)
-		working_set_note(pager->working_set, fetch->first + i);
+		working_set_note(pager->working_set, fetch->pages[i]);
 	pager_count(pager, COUNT_COPIED, 1);
 	pager_count(pager, COUNT_AHEAD, done - 1);
-	read_ahead_done(&pager->read_ahead, fetch->first, done);
+	read_ahead_done(&pager->read_ahead, fetch->pages[0],
+			done == fetch->count ? fetch->reach : fetch->pages[done] - fetch->pages[0]);
 	return 0;
 }
 
@@ -220,6 +241,11 @@ int pager_fault(struct pager_context *context, uint64_t address, enum pager_answ
 	if (result == -EAGAIN)
 		pager_count(pager, COUNT_RETRIED, 1);
 	return result;
+}
+
+void pager_fault_begin(struct pager_context *context)
+{
+	pager_begin_fetch(context);
 }
 
 int pager_fault_read(struct pager_context *context, enum pager_answer *answer)

@@ -11,34 +11,36 @@ void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, siz
 	store_location last = 0;
 	bool have_last = false;
 
-	fetch->first = page;
 	fetch->count = 0;
 	fetch->version = page_map_version(pager->map, page);
 	pager_next_stretch(pager, page, most, &first, &end);
 	for (; page < end; page++) {
 		struct page_entry entry = page_map_get(pager->map, page);
 
+		/* Zero pages, and what is back already, lie between the others. */
 		if (entry.state != PAGE_SWAPPED)
-			break;
-		/* Only what one transfer brings: a neighbour from elsewhere would cost another one. */
+			continue;
+		/* Only what one transfer brings: a page from elsewhere would cost another one. */
 		if (store_place(pager->store, entry.location) != STORE_PLACE_NOWHERE) {
 			if (have_last && !store_adjacent(last, entry.location))
 				break;
 			last = entry.location;
 			have_last = true;
 		}
+		fetch->pages[fetch->count] = page;
 		fetch->locations[fetch->count++] = entry.location;
 	}
+	fetch->reach = page - first;
 }
 
 size_t pager_fetched(const struct pager *pager, const struct fetch *fetch)
 {
 	size_t same = 0;
 
-	if (page_map_version(pager->map, fetch->first) != fetch->version)
+	if (page_map_version(pager->map, fetch->pages[0]) != fetch->version)
 		return 0;
 	while (same < fetch->count) {
-		struct page_entry entry = page_map_get(pager->map, fetch->first + same);
+		struct page_entry entry = page_map_get(pager->map, fetch->pages[same]);
 
 		if (entry.state != PAGE_SWAPPED || entry.location != fetch->locations[same])
 			break;
@@ -51,22 +53,41 @@ static bool has_changed(struct pager *pager, const struct fetch *fetch)
 {
 	bool changed;
 
-	page_map_lock(pager->map, fetch->first);
+	page_map_lock(pager->map, fetch->pages[0]);
 	changed = pager_fetched(pager, fetch) == 0;
-	page_map_unlock(pager->map, fetch->first);
+	page_map_unlock(pager->map, fetch->pages[0]);
 	return changed;
+}
+
+void pager_begin_fetch(struct pager_context *context)
+{
+	struct fetch *fetch = &context->fetch;
+
+	/* What cannot be begun is read when it is waited for. */
+	fetch->begun =
+		!store_read_begin(context->reader, fetch->locations, fetch->count, &fetch->read);
+}
+
+static int read_fetch(struct pager_context *context)
+{
+	struct fetch *fetch = &context->fetch;
+	void *pages[READ_AHEAD_MAX];
+	bool begun = fetch->begun;
+
+	for (size_t i = 0; i < fetch->count; i++)
+		pages[i] = fetch->data + i * GUEST_PAGE_SIZE;
+	fetch->begun = false;
+	return begun ? store_read_finish(context->reader, fetch->read, pages)
+		     : store_read(context->reader, fetch->locations, fetch->count, pages);
 }
 
 int pager_fetch(struct pager_context *context)
 {
 	struct fetch *fetch = &context->fetch;
-	void *pages[READ_AHEAD_MAX];
 	int result = -EIO;
 
-	for (size_t i = 0; i < fetch->count; i++)
-		pages[i] = fetch->data + i * GUEST_PAGE_SIZE;
 	for (int i = 0; i < PAGER_STORE_READ_TRIES && result; i++) {
-		result = store_read(context->reader, fetch->locations, fetch->count, pages);
+		result = read_fetch(context);
 		/* An entry that was dropped or moved meanwhile may be unreadable, and need not be read. */
 		if (result && has_changed(context->pager, fetch))
 			return -EAGAIN;
@@ -83,12 +104,14 @@ static bool peek_fetched(struct pager *pager, size_t page, uint64_t inside, void
 			 size_t length)
 {
 	const struct fetch *fetch = &pager->peek->fetch;
+	size_t i = 0;
 
+	while (i < fetch->count && fetch->pages[i] < page)
+		i++;
 	/* Pages of one fetch lie in one chunk: only if this is one of them, its chunk is locked. */
-	if (page < fetch->first || page - fetch->first >= fetch->count ||
-	    page - fetch->first >= pager_fetched(pager, fetch))
+	if (i == fetch->count || fetch->pages[i] != page || i >= pager_fetched(pager, fetch))
 		return false;
-	memcpy(buffer, fetch->data + (page - fetch->first) * GUEST_PAGE_SIZE + inside, length);
+	memcpy(buffer, fetch->data + i * GUEST_PAGE_SIZE + inside, length);
 	return true;
 }
 

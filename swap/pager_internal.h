@@ -62,12 +62,18 @@ struct pager {
 	struct pager_context *peek;
 };
 
-/* Pages that lie side by side in the guest and in the store, on their way from there. */
+/*
+ * SWAPPED pages of one chunk on their way from the store: those of a window of guest memory, ascending,
+ * that lie side by side in the store.
+ */
 struct fetch {
-	size_t first;
+	size_t reach; /* pages of the window, from the first one on; not all of them are SWAPPED */
 	size_t count;
+	size_t pages[READ_AHEAD_MAX];
 	uint64_t version; /* of the chunk when the entries were taken */
 	store_location locations[READ_AHEAD_MAX];
+	bool begun; /* the store is reading it, as .read */
+	unsigned read;
 	uint8_t *data; /* READ_AHEAD_MAX pages */
 };
 
@@ -159,10 +165,13 @@ int pager_copy_in(struct pager *pager, size_t first, size_t count, const uint8_t
 /* ---- pager_fetch.c ---- */
 
 /*
- * Plans to fetch the SWAPPED page @page, and up to @most - 1 that follow it in the same chunk and lie
- * behind it in the store. With the chunk locked.
+ * Plans to fetch the SWAPPED page @page, and those of the @most - 1 that follow it in the same chunk
+ * which are SWAPPED too and lie behind it in the store. With the chunk locked.
  */
 void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, size_t most);
+
+/* Asks for what was planned, to be waited for by pager_fetch(). */
+void pager_begin_fetch(struct pager_context *context);
 
 /*
  * Reads what was planned, without any lock; if not all of it can be read, the first page alone. 0;
@@ -170,7 +179,7 @@ void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, siz
  */
 int pager_fetch(struct pager_context *context);
 
-/* How many of the fetched pages, from the first on, are still the ones that were planned. Locked. */
+/* How many of the fetched pages, the first ones, are still what was planned. Locked. */
 size_t pager_fetched(const struct pager *pager, const struct fetch *fetch);
 
 /* ---- jobs ---- */

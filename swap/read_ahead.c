@@ -59,3 +59,14 @@ void read_ahead_done(struct read_ahead *ahead, size_t page, size_t count)
 	ahead->streams[i].used = ++ahead->clock;
 	pthread_mutex_unlock(&ahead->lock);
 }
+
+void read_ahead_skip(struct read_ahead *ahead, size_t page)
+{
+	size_t i;
+
+	pthread_mutex_lock(&ahead->lock);
+	i = find(ahead, page);
+	if (ahead->streams[i].next == page)
+		ahead->streams[i].next++;
+	pthread_mutex_unlock(&ahead->lock);
+}

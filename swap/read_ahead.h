@@ -36,4 +36,7 @@ size_t read_ahead_length(struct read_ahead *ahead, size_t page);
 /* @count pages from @page on were brought: the stream goes on behind them. */
 void read_ahead_done(struct read_ahead *ahead, size_t page, size_t count);
 
+/* @page needed nothing brought, a zero page between others: a stream that comes to it goes on. */
+void read_ahead_skip(struct read_ahead *ahead, size_t page);
+
 #endif

@@ -71,7 +71,12 @@ int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *c
 {
 	int result = __real_store_read_finish(reader, read, pages);
 
-	return failing_reads > 0 ? -EIO : result;
+	if (failing_reads > 0) {
+		failing_reads--;
+		return -EIO;
+	}
+	call(&during_read);
+	return result;
 }
 
 int __wrap_store_wait(struct store_writer *writer, unsigned parcel)

@@ -92,6 +92,18 @@ static void a_stretch_cut_short_does_not_slow_the_stream(void **state)
 	assert_int_equal(read_ahead_length(*state, page + 3), READ_AHEAD_MAX);
 }
 
+static void a_page_that_needs_nothing_does_not_end_a_stream(void **state)
+{
+	size_t page = 0;
+	for (int i = 0; i < 4; i++)
+		page += fault(*state, page);
+
+	read_ahead_skip(*state, page);
+	read_ahead_skip(*state, page + 500);
+
+	assert_int_equal(read_ahead_length(*state, page + 1), 16);
+}
+
 #define with_ahead(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -101,6 +113,7 @@ int main(void)
 		with_ahead(a_random_toucher_gets_single_pages),
 		with_ahead(several_streams_are_followed_at_once),
 		with_ahead(random_touches_between_do_not_end_a_stream_at_once),
+		with_ahead(a_page_that_needs_nothing_does_not_end_a_stream),
 		with_ahead(a_stretch_cut_short_does_not_slow_the_stream),
 	};
 

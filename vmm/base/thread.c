@@ -1,8 +1,19 @@
 #include "vmm/base/thread.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "vmm/base/checked.h"
+
+/* The shortest that the scheduler takes. */
+#define SHORT_SLICE_NS 100000
+
+/* A tenth of the weight of others, where all CPUs are busy; all of it where they are not. */
+#define BULK_NICE 10
 
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg)
 {
@@ -22,4 +33,35 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
 		return -result;
 	pthread_setname_np(*thread, name);
 	return 0;
+}
+
+void thread_want_short_slice(void)
+{
+	/* As in <linux/sched/types.h>, which cannot be included beside <sched.h>. */
+	const struct {
+		uint32_t size;
+		uint32_t policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime; /* SCHED_OTHER: the slice */
+		uint64_t deadline;
+		uint64_t period;
+	} attributes = {
+		.size = sizeof(attributes),
+		.policy = SCHED_OTHER,
+		.nice = getpriority(PRIO_PROCESS, 0),
+		.runtime = SHORT_SLICE_NS,
+	};
+
+	syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+void thread_yield_to_others(void)
+{
+	const struct sched_param none = {0};
+
+	/* Threads have a niceness each (sched(7)). */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, 0) + BULK_NICE);
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
 }

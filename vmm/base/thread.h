@@ -13,4 +13,17 @@
  */
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 
+/*
+ * The calling thread works for microseconds at a time and others wait for it: asks the scheduler to
+ * let it run at once when it wakes, by a short slice (sched_setattr(2), Linux 6.12). Without effect
+ * on kernels that know nothing of it.
+ */
+void thread_want_short_slice(void);
+
+/*
+ * The calling thread works in bulk, and whoever wakes meanwhile goes before it: lowers its priority
+ * (by 10 nice levels), for good.
+ */
+void thread_yield_to_others(void);
+
 #endif
