@@ -271,16 +271,19 @@ static void ring_submit(struct store_io_queue *queue)
 static bool ring_done(struct store_io_queue *queue, struct store_io_request *request, bool sleep)
 {
 	struct io_uring_cqe *cqe;
+	bool done;
 
 	for (;;) {
 		if (queue->in_kernel > 0)
 			reap(queue);
+		if (queue->waiting.first && !queue->ring_is_dead)
+			ring_submit(queue);
+		/* Perhaps since a moment ago. What is with the threads is theirs until the lock says so. */
 		if (queue->ring_is_dead)
 			give_to_threads(queue);
-		else if (queue->waiting.first)
-			ring_submit(queue);
-		if (request->done || !sleep)
-			return request->done;
+		done = queue->ring_is_dead ? threads_done(queue, request, false) : request->done;
+		if (done || !sleep)
+			return done;
 		if (queue->in_kernel == 0)
 			return threads_done(queue, request, true);
 		io_uring_wait_cqe(&queue->ring, &cqe);

@@ -11,11 +11,26 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <liburing.h>
 
 #include "swap/store_io.h"
 
 #define PAGE  4096u
 #define COUNT 300u
+
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+
+/* How many calls the kernel still takes; negative: all. */
+static int submits_left = -1;
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	if (submits_left == 0)
+		return -ENOMEM;
+	submits_left -= submits_left > 0;
+	return __real_io_uring_submit(ring);
+}
 
 struct files {
 	int fd;
@@ -118,6 +133,21 @@ static void polling_says_when_it_is_done(enum store_io_kind kind)
 	unmake(files);
 }
 
+static void a_ring_that_takes_nothing_more_loses_no_request(void **state)
+{
+	(void)state;
+	/* Whatever hangs is to fail. */
+	alarm(20);
+	for (submits_left = 1; submits_left <= 3; submits_left++) {
+		int before = submits_left;
+
+		many_are_under_way(STORE_IO_AUTO);
+		submits_left = before;
+	}
+	submits_left = -1;
+	alarm(0);
+}
+
 #define both_ways(test)                                                                            \
 	static void test##_with_io_uring(void **state)                                             \
 	{                                                                                          \
@@ -144,6 +174,7 @@ both_ways(many_are_under_way) both_ways(a_short_file) both_ways(a_file_that_cann
 		cmocka_unit_test(a_file_that_cannot_be_written_with_threads),
 		cmocka_unit_test(polling_says_when_it_is_done_with_io_uring),
 		cmocka_unit_test(polling_says_when_it_is_done_with_threads),
+		cmocka_unit_test(a_ring_that_takes_nothing_more_loses_no_request),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
