@@ -83,7 +83,8 @@ static int finish(struct store_writer *writer, struct eviction *eviction)
 	int result = store_io_wait(writer->queue, request);
 
 	if (!result)
-		result = store_file_sync(&store->file, request->offset, request->length);
+		result = store_file_sync(&store->file, request->offset, request->length,
+					 eviction->sync_errors);
 	if (result) {
 		give_space_back(store, eviction);
 	} else {
@@ -110,6 +111,7 @@ static void submit(struct store_writer *writer, struct eviction *eviction, uint3
 		.write = true,
 	};
 	eviction->busy = true;
+	eviction->sync_errors = atomic_load(&store->file.sync_errors);
 	store_file_extend(&store->file, offset + SEGMENT_MAX);
 	store_io_submit(writer->queue, &eviction->request);
 	store_io_kick(writer->queue);

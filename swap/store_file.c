@@ -108,6 +108,7 @@ static int open_path(const char *path, struct store_file *file, struct error *er
 
 	memset(file, 0, sizeof(*file));
 	pthread_mutex_init(&file->extend_lock, NULL);
+	pthread_mutex_init(&file->sync_lock, NULL);
 	file->fd = -1;
 	file->size = UINT64_MAX;
 	file->block = STORE_PAGE;
@@ -211,6 +212,7 @@ void store_file_close(struct store_file *file)
 	if (file->fd >= 0)
 		close(file->fd);
 	file->fd = -1;
+	pthread_mutex_destroy(&file->sync_lock);
 	pthread_mutex_destroy(&file->extend_lock);
 }
 
@@ -273,19 +275,36 @@ int store_file_punch(const struct store_file *file, uint64_t offset, uint64_t le
 		       : 0;
 }
 
-int store_file_sync(const struct store_file *file, uint64_t offset, uint64_t length)
+static int sync_range(const struct store_file *file, uint64_t offset, uint64_t length)
 {
-	int result = 0;
+	if (!sync_file_range(file->fd, (off_t)offset, (off_t)length,
+			     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				     SYNC_FILE_RANGE_WAIT_AFTER))
+		return 0;
+	if (errno != ENOSYS && errno != EINVAL && errno != ESPIPE)
+		return -errno;
+	return fdatasync(file->fd) ? -errno : 0;
+}
+
+int store_file_sync(struct store_file *file, uint64_t offset, uint64_t length, unsigned errors)
+{
+	int result;
 
 	if (file->direct)
 		return 0;
-	if (sync_file_range(file->fd, (off_t)offset, (off_t)length,
-			    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				    SYNC_FILE_RANGE_WAIT_AFTER)) {
-		result = -errno;
-		if (result == -ENOSYS || result == -EINVAL || result == -ESPIPE)
-			result = fdatasync(file->fd) ? -errno : 0;
-	}
+	/* Several may be on their way to the disk; each is waited for alone. */
+	sync_file_range(file->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
+	/*
+	 * The kernel tells of a write-back that failed once, and not of which: whoever asks first. So
+	 * an error counts for all that was being written then.
+	 */
+	pthread_mutex_lock(&file->sync_lock);
+	result = sync_range(file, offset, length);
+	if (result)
+		atomic_fetch_add(&file->sync_errors, 1);
+	else if (atomic_load(&file->sync_errors) != errors)
+		result = -EIO;
+	pthread_mutex_unlock(&file->sync_lock);
 	store_file_forget(file, offset, length);
 	return result;
 }

@@ -2,7 +2,7 @@
  * The store's file: nameless in a directory (O_TMPFILE, or created and unlinked at once), mode 0600;
  * or a block device, opened for this store alone. Opened for O_DIRECT where that works.
  *
- * Any thread; nothing here changes after opening but the file's length.
+ * Any thread; nothing here changes after opening but the file's length and its errors.
  */
 #ifndef EBB_SWAP_STORE_FILE_H
 #define EBB_SWAP_STORE_FILE_H
@@ -25,6 +25,8 @@ struct store_file {
 	uint64_t size;  /* of a device; UINT64_MAX: grows as needed */
 	pthread_mutex_t extend_lock;
 	_Atomic uint64_t length; /* set with the lock held */
+	pthread_mutex_t sync_lock;
+	_Atomic unsigned sync_errors; /* changed with the lock held */
 };
 
 /* 0, or -errno with what to do in @err. */
@@ -46,9 +48,9 @@ int store_file_punch(const struct store_file *file, uint64_t offset, uint64_t le
 /*
  * Waits until the disk has what was written, and lets the page cache go: with O_DIRECT there is
  * nothing to do. The file need not survive a power cut: what matters is that no write-back can fail
- * any more.
+ * any more. @errors: the file's sync_errors before the write began. 0 or -errno.
  */
-int store_file_sync(const struct store_file *file, uint64_t offset, uint64_t length);
+int store_file_sync(struct store_file *file, uint64_t offset, uint64_t length, unsigned errors);
 
 /* Lets the page cache of a stretch go that was read. */
 void store_file_forget(const struct store_file *file, uint64_t offset, uint64_t length);

@@ -98,7 +98,8 @@ struct eviction {
 	uint32_t index;
 	uint32_t slot;
 	uint32_t cost;
-	uint8_t *buffer; /* of a whole segment; kept */
+	uint8_t *buffer;      /* of a whole segment; kept */
+	unsigned sync_errors; /* of the file, before it was submitted */
 	struct store_io_request request;
 };
 
@@ -108,7 +109,7 @@ struct parcel {
 	bool to_file;
 	uint32_t index; /* SEGMENT_NONE: all its pages were filled ones */
 	uint32_t cost;
-	int result; /* of what was done so far */
+	unsigned sync_errors; /* of the file, before it was submitted */
 	struct store_io_request request;
 	struct buffer buffer; /* to_file */
 };

@@ -228,6 +228,7 @@ static void seal_to_file(struct store_writer *writer, struct parcel *parcel,
 		.write = true,
 	};
 	parcel->cost = store_file_cost(store, writer->used);
+	parcel->sync_errors = atomic_load(&store->file.sync_errors);
 	store_file_extend(&store->file, slot_offset(segment->slot) + SEGMENT_MAX);
 	store_io_submit(writer->queue, &parcel->request);
 	store_io_kick(writer->queue);
@@ -325,7 +326,7 @@ static int wait_for_disk(struct store_writer *writer, struct parcel *parcel)
 
 	if (!result)
 		result = store_file_sync(&store->file, parcel->request.offset,
-					 parcel->request.length);
+					 parcel->request.length, parcel->sync_errors);
 	if (!result)
 		atomic_fetch_add(&store->written_bytes, parcel->request.length);
 	keep_buffer(writer, parcel->buffer);

@@ -143,6 +143,59 @@ static void a_file_system_without_direct_io_does(void **state)
 	assert_int_equal(result, 0);
 }
 
+int __real_sync_file_range(int fd, off_t offset, off_t length, unsigned flags);
+int __wrap_sync_file_range(int fd, off_t offset, off_t length, unsigned flags);
+
+static bool write_back_fails;
+
+/* As the kernel does it: a write-back that failed is told to whoever waits first, and once. */
+int __wrap_sync_file_range(int fd, off_t offset, off_t length, unsigned flags)
+{
+	if (write_back_fails && flags & SYNC_FILE_RANGE_WAIT_AFTER) {
+		write_back_fails = false;
+		errno = EIO;
+		return -1;
+	}
+	return __real_sync_file_range(fd, offset, length, flags);
+}
+
+static int fail_one_of_two_parcels(void)
+{
+	struct store_config config = store_test_config();
+	store_location location;
+	struct store_writer *writer;
+	struct store *store;
+	unsigned parcels[2];
+	uint8_t page[PAGE];
+
+	if (store_create(&config, &store, NULL) || store_writer_create(store, &writer))
+		return 20;
+	store_page(page, PAGE_RANDOM, 1);
+	for (size_t i = 0; i < 2; i++)
+		if (store_append(writer, page, &location) || !store_seal(writer, &parcels[i]))
+			return 21;
+	write_back_fails = true;
+	if (store_wait(writer, parcels[0]) != -EIO)
+		return 22;
+	/* It may have been this one's. */
+	if (store_wait(writer, parcels[1]) != -EIO)
+		return 23;
+	store_writer_destroy(writer);
+	store_put_one(store, PAGE_RANDOM, 2);
+	store_destroy(store);
+	return 0;
+}
+
+static void a_failed_write_back_counts_for_all_that_was_under_way(void **state)
+{
+	int result = store_run_without(SYS_fcntl, 2, O_DIRECT, EINVAL, fail_one_of_two_parcels);
+	(void)state;
+
+	if (result < 0)
+		skip();
+	assert_int_equal(result, 0);
+}
+
 /* Pages of the store's file that are in the page cache. */
 static size_t cached_pages(size_t length)
 {
@@ -261,6 +314,7 @@ int main(void)
 		cmocka_unit_test(a_host_that_refuses_io_uring_does),
 		cmocka_unit_test(a_file_system_without_nameless_files_does),
 		cmocka_unit_test(a_file_system_without_direct_io_does),
+		cmocka_unit_test(a_failed_write_back_counts_for_all_that_was_under_way),
 		cmocka_unit_test(the_page_cache_is_left_alone),
 		cmocka_unit_test(a_block_device_does),
 	};
