@@ -60,6 +60,7 @@ int store_create(const struct store_config *config, struct store **out, struct e
 	store->config.path = NULL;
 	store->file.fd = -1;
 	store->file.block = STORE_PAGE;
+	pthread_mutex_init(&store->reclaim_lock, NULL);
 	pthread_mutex_init(&store->lock, NULL);
 	result = segment_table_init(&store->segments);
 	if (result)
@@ -96,6 +97,7 @@ void store_destroy(struct store *store)
 	slot_map_destroy(&store->slots);
 	segment_table_destroy(&store->segments);
 	pthread_mutex_destroy(&store->lock);
+	pthread_mutex_destroy(&store->reclaim_lock);
 	free(store);
 }
 

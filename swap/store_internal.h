@@ -38,11 +38,14 @@ struct store {
 	_Atomic int64_t ram_bytes; /* buffers and contexts */
 	_Atomic uint64_t written_bytes, read_bytes, evicted_bytes;
 
+	pthread_mutex_t reclaim_lock; /* held while dead segments are given back; before lock */
+
 	pthread_mutex_t lock; /* guards all below */
 	struct segment_table segments;
 	struct slot_map slots;
 	uint64_t file_bytes;    /* that segments take of the file, dead ones too */
 	uint64_t file_reserved; /* that open segments may take */
+	uint64_t reclaims;      /* how often dead segments were given back */
 	uint64_t pool_bytes;    /* RAM of sealed segments */
 	uint64_t pool_reserved; /* that open segments may take */
 	uint64_t pool_evicting; /* of pool_bytes: on its way to the file */

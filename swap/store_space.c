@@ -43,8 +43,8 @@ static void take_dead(struct store *store, struct dead_run *run)
 	}
 }
 
-/* True: something was given back. */
-static bool reclaim(struct store *store, bool *more)
+/* With the reclaim lock held. True: something was given back. */
+static bool reclaim_run(struct store *store, bool *more)
 {
 	struct dead_run run;
 
@@ -67,9 +67,20 @@ static bool reclaim(struct store *store, bool *more)
 		slot_give(&store->slots, segment->slot);
 		segment_release(&store->segments, run.indices[i]);
 	}
+	store->reclaims++;
 	*more = store->segments.dead.first != SEGMENT_NONE;
 	pthread_mutex_unlock(&store->lock);
 	return true;
+}
+
+static bool reclaim(struct store *store, bool *more)
+{
+	bool any;
+
+	pthread_mutex_lock(&store->reclaim_lock);
+	any = reclaim_run(store, more);
+	pthread_mutex_unlock(&store->reclaim_lock);
+	return any;
 }
 
 bool store_reclaim(struct store *store)
@@ -98,17 +109,32 @@ static int try_take_space(struct store *store, uint32_t need, uint32_t want, uin
 	return result;
 }
 
+/* True: there may be more room than when @reclaims was read. */
+static bool make_room(struct store *store, uint64_t reclaims)
+{
+	bool more, others;
+
+	if (reclaim(store, &more))
+		return true;
+	/* What another thread was giving back is given back by now. */
+	pthread_mutex_lock(&store->lock);
+	others = store->reclaims != reclaims;
+	pthread_mutex_unlock(&store->lock);
+	return others;
+}
+
 int store_take_space(struct store *store, uint32_t need, uint32_t want, uint32_t *slot,
 		     uint32_t *got)
 {
-	bool more;
+	uint64_t reclaims;
 	int result;
 
 	do {
 		pthread_mutex_lock(&store->lock);
 		result = try_take_space(store, need, want, slot, got);
+		reclaims = store->reclaims;
 		pthread_mutex_unlock(&store->lock);
-	} while ((result == -EDQUOT || result == -ENOSPC) && reclaim(store, &more));
+	} while ((result == -EDQUOT || result == -ENOSPC) && make_room(store, reclaims));
 	return result;
 }
 

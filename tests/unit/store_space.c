@@ -1,8 +1,12 @@
 /* The store's compaction: it is said when it pays, and what is picked is what it pays for. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "swap/store_file.h"
 #include "tests/unit/store_fixture.h"
 
 /* 80 MiB of pages. */
@@ -165,6 +169,59 @@ static void a_sparse_pool_is_compacted_when_it_is_nearly_full(void **state)
 	store_destroy(store);
 }
 
+/* ---- two that want the same space ---- */
+
+int __real_store_file_punch(const struct store_file *file, uint64_t offset, uint64_t length);
+int __wrap_store_file_punch(const struct store_file *file, uint64_t offset, uint64_t length);
+
+static void (*_Atomic during_punch)(void);
+
+int __wrap_store_file_punch(const struct store_file *file, uint64_t offset, uint64_t length)
+{
+	void (*function)(void) = atomic_exchange(&during_punch, NULL);
+
+	if (function)
+		function();
+	return __real_store_file_punch(file, offset, length);
+}
+
+static struct store *shared;
+static pthread_t second;
+static _Atomic int second_result;
+
+static void *put_one(void *unused)
+{
+	store_location location;
+
+	second_result = store_try_put(shared, PAGE_RANDOM, 1, 1, &location);
+	return unused;
+}
+
+static void start_second(void)
+{
+	pthread_create(&second, NULL, put_one, NULL);
+	/* Without waiting for what is being given back, it would have failed by then. */
+	usleep(100000);
+}
+
+static void space_that_another_thread_gives_back_is_waited_for(void **state)
+{
+	struct store_config config = store_test_config();
+	(void)state;
+	config.limit_bytes = 4 * SEGMENT;
+	shared = store_make(&config);
+	assert_true(store_try_put(shared, PAGE_RANDOM, 0, 2000, locations) != 0);
+	store_drop_all(shared, locations, 2000);
+	second_result = -1;
+	during_punch = start_second;
+
+	store_put_one(shared, PAGE_RANDOM, 2);
+
+	pthread_join(second, NULL);
+	assert_int_equal(second_result, 0);
+	store_destroy(shared);
+}
+
 #define with_store(test) cmocka_unit_test_setup_teardown(test, store_setup, store_teardown)
 
 int main(void)
@@ -176,6 +233,7 @@ int main(void)
 		with_store(a_new_pick_releases_those_that_are_none_any_more),
 		with_store(many_tiny_segments_are_merged),
 		cmocka_unit_test(a_sparse_pool_is_compacted_when_it_is_nearly_full),
+		cmocka_unit_test(space_that_another_thread_gives_back_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
