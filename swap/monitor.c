@@ -46,6 +46,8 @@ struct fault {
 	uint64_t since_ns;
 	uint64_t due_ns; /* deferred: when to try again */
 	uint64_t delay_ns;
+	int errnum;          /* of trouble, */
+	const char *trouble; /* which the operator is to be told; NULL: none */
 };
 
 struct post {
@@ -100,12 +102,14 @@ static void end_trouble(struct monitor *monitor)
 		atomic_store(&monitor->in_trouble, false);
 }
 
-/* Judges an answer. True: done with. False: @fault says when to try again. */
+/* Judges an answer. True: done with. False: @fault says when to try again, and what to tell. */
 static bool conclude(struct monitor *monitor, struct fault *fault, int result,
 		     enum pager_answer answer)
 {
 	uint64_t now = clock_monotonic_ns();
 
+	fault->errnum = -result;
+	fault->trouble = NULL;
 	switch (result) {
 	case 0:
 		latency_add(&monitor->latency[answer], now - fault->since_ns);
@@ -121,14 +125,14 @@ static bool conclude(struct monitor *monitor, struct fault *fault, int result,
 	case -ENOSPC:
 		fault->delay_ns = DELAY_TROUBLE_NS;
 		if (now - fault->since_ns > MEMORY_PATIENCE_NS)
-			tell_trouble(monitor, -result, "no memory for a page that the guest wants");
+			fault->trouble = "no memory for a page that the guest wants";
 		break;
 	case -EFAULT:
-		tell_trouble(monitor, EFAULT, "a fault outside guest memory");
+		fault->trouble = "a fault outside guest memory";
 		fault->delay_ns = DELAY_MAX_NS;
 		break;
 	default:
-		tell_trouble(monitor, -result, "a page that the guest wants cannot be read back");
+		fault->trouble = "a page that the guest wants cannot be read back";
 		fault->delay_ns = fault->delay_ns < DELAY_TROUBLE_NS ? DELAY_TROUBLE_NS
 				  : fault->delay_ns < DELAY_MAX_NS   ? fault->delay_ns * 2
 								     : DELAY_MAX_NS;
@@ -154,11 +158,16 @@ static void defer(struct post *post, const struct fault *fault, bool again)
 	}
 	if (added)
 		post->deferred[post->deferred_count++] = *fault;
-	pthread_mutex_unlock(&post->lock);
 	if (added && !again)
 		atomic_fetch_add(&post->monitor->deferred, 1);
 	else if (!added && again)
 		atomic_fetch_sub(&post->monitor->deferred, 1);
+	pthread_mutex_unlock(&post->lock);
+	if (fault->trouble) {
+		/* Not before it counts: trouble that nobody waits for would be over at once. */
+		tell_trouble(post->monitor, fault->errnum, fault->trouble);
+		end_trouble(post->monitor);
+	}
 }
 
 /* False: no room. */

@@ -36,9 +36,12 @@ struct guest_memory *create_memory(size_t pages)
 static void note_trouble(void *opaque, const char *reason)
 {
 	struct engine *engine = opaque;
+	void (*on_trouble)(void) = engine->on_trouble;
 
 	(void)reason;
 	engine->troubles++;
+	if (on_trouble)
+		on_trouble();
 }
 
 void engine_create(struct engine *engine, size_t pages, bool with_monitor)

@@ -23,6 +23,7 @@ struct engine {
 	struct monitor *monitor;       /* NULL: the test answers faults itself */
 	uint8_t *guest;                /* the guest view */
 	_Atomic int troubles;          /* times that the monitor reported trouble */
+	void (*_Atomic on_trouble)(void);
 };
 
 /* Where test stores go, with everything else as by default. */
