@@ -50,13 +50,13 @@ static void get_usage(struct swap *swap, struct store_usage *usage)
 static void run_request(struct swap *swap)
 {
 	enum swap_operation operation = swap->request;
-	struct store_usage before = {0}, after;
+	bool new_store = !swap->session && operation == SWAP_OP_ENABLE;
+	struct store_usage before, after;
 	struct error err = {{0}};
 	int result;
 
 	pthread_mutex_unlock(&swap->lock);
-	if (swap->session)
-		store_get_usage(swap->session->store, &before);
+	get_usage(swap, &before);
 	result = swap_operation_run(swap, operation, &err);
 	while (swap->session && store_reclaim(swap->session->store))
 		;
@@ -71,7 +71,8 @@ static void run_request(struct swap *swap)
 	swap->current.cancelled = result == -ECANCELED;
 	swap->current.error = err;
 	swap->current.duration_ns = clock_monotonic_ns() - swap->started_ns;
-	if (operation != SWAP_OP_ENABLE || after.written_bytes >= before.written_bytes) {
+	/* What was before was another one. */
+	if (!new_store) {
 		swap->current.written_bytes = after.written_bytes - before.written_bytes;
 		swap->current.read_bytes = after.read_bytes - before.read_bytes;
 	}

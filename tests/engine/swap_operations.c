@@ -501,6 +501,24 @@ static void status_reports_the_last_run_of_each_operation(void **state)
 			 PAGES);
 }
 
+static void a_report_counts_only_what_its_own_operation_moved(void **state)
+{
+	struct vm *vm = *state;
+	fill(vm, 0, 100);
+	run(vm, SWAP_OP_ENABLE);
+	run(vm, SWAP_OP_OUT);
+	run(vm, SWAP_OP_DISABLE);
+	assert_true(status_of(vm).last[SWAP_OP_OUT].written_bytes > 0);
+	assert_true(status_of(vm).last[SWAP_OP_DISABLE].read_bytes > 0);
+
+	run(vm, SWAP_OP_CHECKSUM);
+	run(vm, SWAP_OP_ENABLE);
+
+	assert_int_equal(status_of(vm).last[SWAP_OP_CHECKSUM].written_bytes, 0);
+	assert_int_equal(status_of(vm).last[SWAP_OP_CHECKSUM].read_bytes, 0);
+	assert_int_equal(status_of(vm).last[SWAP_OP_ENABLE].written_bytes, 0);
+}
+
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -524,6 +542,7 @@ int main(void)
 		with_vm(peeking_through_the_access_interface_wakes_nothing),
 		cmocka_unit_test(destroying_while_swapped_out_or_busy_is_clean),
 		with_vm(status_reports_the_last_run_of_each_operation),
+		with_vm(a_report_counts_only_what_its_own_operation_moved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
