@@ -186,6 +186,9 @@ void swap_destroy(struct swap *swap)
 	pthread_cond_signal(&swap->requested);
 	pthread_mutex_unlock(&swap->lock);
 	pthread_join(swap->worker, NULL);
+	/* The worker has not come to it. */
+	if (swap->request == SWAP_OP_DUMP)
+		close(swap->dump_fd);
 	session_destroy(swap->session);
 	free_swap(swap);
 }

@@ -1,11 +1,13 @@
 /* The operations as the console offers them: legal orders, refusals, cancelling, failures. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -519,6 +521,22 @@ static void a_report_counts_only_what_its_own_operation_moved(void **state)
 	assert_int_equal(status_of(vm).last[SWAP_OP_ENABLE].written_bytes, 0);
 }
 
+static void a_dump_that_was_never_begun_leaves_no_descriptor(void **state)
+{
+	(void)state;
+	/* The worker may be faster: not every time. */
+	for (int round = 0; round < 50; round++) {
+		struct vm vm;
+		int fd = memfd_create("dump", MFD_CLOEXEC);
+		open_vm(&vm, test_store_dir());
+
+		assert_int_equal(swap_start_dump(vm.swap, fd, NULL), 0);
+		close_vm(&vm);
+
+		assert_int_equal(fcntl(fd, F_GETFD), -1);
+	}
+}
+
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -543,6 +561,7 @@ int main(void)
 		cmocka_unit_test(destroying_while_swapped_out_or_busy_is_clean),
 		with_vm(status_reports_the_last_run_of_each_operation),
 		with_vm(a_report_counts_only_what_its_own_operation_moved),
+		cmocka_unit_test(a_dump_that_was_never_begun_leaves_no_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
