@@ -110,7 +110,8 @@ void *buffer_map(size_t size)
 
 	if (bytes == MAP_FAILED)
 		return NULL;
-	/* Only matters to what is spent on them. */
+	/* What guests hold belongs into no core dump; the rest matters to what is spent on them. */
+	madvise(bytes, size, MADV_DONTDUMP);
 	madvise(bytes, size, MADV_DONTFORK);
 	madvise(bytes, size, MADV_NOHUGEPAGE);
 	return bytes;

@@ -61,7 +61,7 @@ struct buffer {
 
 /* ---- store.c ---- */
 
-/* Page-aligned memory that is neither inherited nor made of huge pages. NULL: no memory. */
+/* Page-aligned memory, neither inherited nor dumped nor made of huge pages. NULL: no memory. */
 void *buffer_map(size_t size);
 void buffer_unmap(void *bytes, size_t size);
 

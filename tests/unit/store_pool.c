@@ -40,6 +40,37 @@ static void what_fits_stays_in_the_pool(void **state)
 	store_destroy(store);
 }
 
+/* Bytes of memory that a core dump would leave out. */
+static uint64_t undumped_bytes(void)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	uint64_t size = 0, bytes = 0;
+	char line[512];
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, "Size:", 5))
+			size = strtoull(line + 5, NULL, 10) * 1024;
+		else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " dd"))
+			bytes += size;
+	}
+	fclose(file);
+	return bytes;
+}
+
+static void the_pool_is_in_no_core_dump(void **state)
+{
+	struct store *store = make_with_pool(8 * SEGMENT);
+	uint64_t before = undumped_bytes();
+	store_location locations[1000];
+	(void)state;
+
+	store_put(store, PAGE_RANDOM, 0, 1000, locations);
+
+	assert_true(undumped_bytes() >= before + store_usage(store).pool_bytes);
+	store_destroy(store);
+}
+
 static void the_oldest_are_evicted(void **state)
 {
 	struct store *store = make_with_pool(4 * SEGMENT);
@@ -273,6 +304,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_fits_stays_in_the_pool),
+		cmocka_unit_test(the_pool_is_in_no_core_dump),
 		cmocka_unit_test(the_oldest_are_evicted),
 		cmocka_unit_test(a_pool_without_a_file_says_that_it_is_full),
 		cmocka_unit_test(a_pool_that_cannot_be_evicted_loses_nothing),
