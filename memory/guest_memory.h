@@ -1,10 +1,10 @@
 /*
  * Guest RAM: one sealed memfd, mapped twice.
  *
- *   guest view   what the guest sees: KVM memslots and device emulation go through it. While swap
- * is enabled it is registered with userfaultfd, so touching it may wait for the monitor thread.
- * MADV_DONTFORK: a child process never shares it. pager view   the same pages, never registered.
- * Only swap/ uses it.
+ *   guest view   what the guest sees: KVM memslots and device emulation go through it.
+ *                While swap is enabled it is registered with userfaultfd, so touching it
+ *                may wait for the monitor. MADV_DONTFORK: a child process never shares it.
+ *   pager view   the same pages, never registered. Only swap/ uses it.
  *
  * Both views are contiguous and follow the memfd's offsets; a region says where a stretch of them
  * lies in guest-physical addresses (GPA). This folder alone maps, unmaps and madvises guest RAM.

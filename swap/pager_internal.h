@@ -1,7 +1,7 @@
 /*
  * What the pager's files share: pager.c (life, events), pager_fault.c (answers), pager_fetch.c
  * (pages read from the store for them), pager_stage.c, pager_out.c, pager_in.c and pager_compact.c
- * (jobs). Nobody else includes this.
+ * (jobs), pager_parcel.c (what the two that write share). Nobody else includes this.
  */
 #ifndef EBB_SWAP_PAGER_INTERNAL_H
 #define EBB_SWAP_PAGER_INTERNAL_H
@@ -83,7 +83,7 @@ struct pager_context {
 	struct fetch fetch;
 	/* Jobs only, made when the first one comes: */
 	struct store_writer *writer;
-	struct parcel *parcels; /* pager_out.c */
+	struct parcel *parcels; /* pager_parcel.h */
 	struct load *loads;     /* pager_in.c */
 };
 

@@ -7,14 +7,15 @@
  * What the errors of zero, copy and continue mean, all told apart because each needs another
  * answer:
  *
- *   -EAGAIN   a REMOVE event (or another change of the mapping) is not digested yet: read the
- * events, try again. Nothing is wrong. -EEXIST   zero, copy: the page is in the file already.
- * continue: it is mapped already. The faulting thread still sleeps: answer by continue, or wake.
+ *   -EAGAIN   a REMOVE event (or another change of the mapping) is not digested yet:
+ *             read the events, try again. Nothing is wrong.
+ *   -EEXIST   zero, copy: the page is in the file already. continue: it is mapped already.
+ *             The faulting thread still sleeps: answer by continue, or wake.
  *   -ENOENT   the range is not registered (any more).
  *   -EFAULT   continue: the page is not in the file (it was removed).
- *   -ENOSPC   copy: memory allocation was refused by the file system (tmpfs limits); -ENOMEM: by
- * the host or the memory cgroup. Try again when memory is free. -ESRCH    the process whose memory
- * it is exits.
+ *   -ENOSPC   copy: memory was refused by the file system (tmpfs limits),
+ *   -ENOMEM   by the host or the memory cgroup: try again when memory is free.
+ *   -ESRCH    the process whose memory it is exits.
  */
 #ifndef EBB_SWAP_UFFD_H
 #define EBB_SWAP_UFFD_H
