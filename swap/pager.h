@@ -24,7 +24,7 @@
  *    behind. event_lock is held from before events are read until their REMOVEs are applied, so no
  *    thread sees a fault that came after a REMOVE which is not applied yet. Bringing back pages that
  *    no fault asked for is a *fill* (memory/guest_memory.h): it excludes discards, and passes
- *    event_lock once for the last of them to be applied.
+ *    event_lock once for the last of them to be applied. A zap excludes them in the same way.
  *  - The pager touches guest RAM through the pager view and the memfd only.
  *
  * Threads: pager_read_events(), pager_fault() and pager_remove() from the monitor's threads, each

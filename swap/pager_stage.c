@@ -57,7 +57,8 @@ int pager_stage(struct pager *pager, struct pager_job *job)
 	return pager_end_job(job, 0);
 }
 
-static int zap_piece(struct pager *pager, size_t first, size_t end)
+/* Announces a zap, does it, and waits until its event is applied. */
+static int zap_announced(struct pager *pager, size_t first, size_t end)
 {
 	uint64_t start_address = (uint64_t)pager_guest_address(pager, first);
 	uint64_t length = (end - first) * GUEST_PAGE_SIZE;
@@ -88,6 +89,17 @@ static int zap_piece(struct pager *pager, size_t first, size_t end)
 		pthread_cond_wait(&pager->zap_applied, &pager->zap_lock);
 	pthread_mutex_unlock(&pager->zap_lock);
 	return 0;
+}
+
+/* A discard of the very same range, at the same time, could be taken for the zap. */
+static int zap_piece(struct pager *pager, size_t first, size_t end)
+{
+	int result;
+
+	guest_memory_fill_begin(pager->memory);
+	result = zap_announced(pager, first, end);
+	guest_memory_fill_end(pager->memory);
+	return result;
 }
 
 int pager_zap(struct pager *pager, struct pager_job *job)

@@ -534,6 +534,27 @@ static void a_discard_of_exactly_the_zapped_range_counts_once(void **state)
 	assert_int_equal(stored_entries(&engine), 0);
 }
 
+static void a_zap_waits_for_a_discard_that_could_be_taken_for_it(void **state)
+{
+	(void)state;
+	pthread_t zapper, discarder;
+	fill_page(guest_memory_pager_view(engine.memory), 5);
+	assert_int_equal(pager_stage(engine.pager, &(struct pager_job){0}), 0);
+
+	pthread_create(&discarder, NULL, discard_all, NULL);
+	usleep(100000);
+	pthread_create(&zapper, NULL, zap_all, NULL);
+	usleep(100000);
+	for (int i = 0; i < 2; i++) {
+		struct uffd_event event = next_event(UFFD_REMOVED);
+
+		assert_int_equal(pager_remove(engine.pager, event.start, event.end), 0);
+		assert_int_equal(pager_page_state(engine.pager, 0), PAGE_EMPTY);
+	}
+	pthread_join(discarder, NULL);
+	pthread_join(zapper, NULL);
+}
+
 static void a_zap_alone_discards_nothing(void **state)
 {
 	(void)state;
@@ -573,6 +594,7 @@ int main(void)
 		manual(a_fault_on_a_page_whose_remove_was_read_but_not_applied_gives_zeros),
 		live(data_written_after_a_late_remove_survives_a_swap_cycle),
 		live(a_discard_of_exactly_the_zapped_range_counts_once),
+		manual(a_zap_waits_for_a_discard_that_could_be_taken_for_it),
 		live(a_zap_alone_discards_nothing),
 		cmocka_unit_test_setup_teardown(swap_in_brings_nothing_back_that_was_discarded,
 						create_large, destroy),
