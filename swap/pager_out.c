@@ -294,10 +294,10 @@ static int write_page(struct pager_context *context, const struct picked *picked
 	}
 	verdict = judge(context->pager, picked, i);
 	if (verdict == KEEP && !result) {
-		/* A copy: nothing may change under a compressor. */
-		const uint8_t *data =
-			memcpy(parcel->page, pager_alias(context->pager, picked->pages[i].page),
-			       GUEST_PAGE_SIZE);
+		const uint8_t *data = pager_alias(context->pager, picked->pages[i].page);
+
+		if (!store_takes_changing_pages(context->pager->store))
+			data = memcpy(parcel->page, data, GUEST_PAGE_SIZE);
 
 		result = store_append(context->writer, data, &location);
 		if (result == -ENOBUFS) {

@@ -159,6 +159,28 @@ void segment_buffer_put(struct store *store, struct buffer buffer)
 	atomic_fetch_sub(&store->ram_bytes, (int64_t)buffer.size);
 }
 
+void store_add_writer(struct store *store)
+{
+	pthread_mutex_lock(&store->lock);
+	store->writers++;
+	pthread_mutex_unlock(&store->lock);
+}
+
+void store_remove_writer(struct store *store)
+{
+	void *unused[SPARE_BUFFERS];
+	unsigned count = 0;
+
+	pthread_mutex_lock(&store->lock);
+	if (--store->writers == 0)
+		while (store->spares > 0)
+			unused[count++] = store->spare[--store->spares];
+	pthread_mutex_unlock(&store->lock);
+	for (unsigned i = 0; i < count; i++)
+		buffer_unmap(unused[i], SEGMENT_MAX);
+	atomic_fetch_sub(&store->ram_bytes, (int64_t)count * SEGMENT_MAX);
+}
+
 /* ---- segments ---- */
 
 static bool is_sealed(const struct segment *segment)
@@ -248,6 +270,12 @@ bool store_adjacent(store_location location, store_location next)
 	return location_kind(location) == LOCATION_RECORD &&
 	       location_kind(next) == LOCATION_RECORD && a.segment == b.segment &&
 	       a.offset + a.size == b.offset;
+}
+
+bool store_takes_changing_pages(const struct store *store)
+{
+	/* A compressor might be led astray; copying, hashing and encrypting cannot. */
+	return store->config.compression == STORE_COMPRESS_NONE;
 }
 
 void store_get_usage(struct store *store, struct store_usage *usage)

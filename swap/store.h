@@ -102,6 +102,9 @@ bool store_seal(struct store_writer *writer, unsigned *parcel);
  */
 int store_wait(struct store_writer *writer, unsigned parcel);
 
+/* True if pages may change while they are appended: what is stored is some mixture then. */
+bool store_takes_changing_pages(const struct store *store);
+
 /* ---- reading ---- */
 
 int store_reader_create(struct store *store, struct store_reader **out);

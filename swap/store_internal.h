@@ -21,7 +21,7 @@
 #include "swap/store_io.h"
 #include "swap/store_location.h"
 
-/* Whole segment buffers that are kept to be used again. */
+/* Whole segment buffers that are kept to be used again, while there are writers. */
 #define SPARE_BUFFERS 4u
 
 /* Segments of one writer that may be on their way from the pool to the file at once. */
@@ -50,6 +50,7 @@ struct store {
 	uint64_t pool_reserved; /* that open segments may take */
 	uint64_t pool_evicting; /* of pool_bytes: on its way to the file */
 	int evict_error;        /* the last eviction's result */
+	unsigned writers;
 	void *spare[SPARE_BUFFERS];
 	unsigned spares;
 };
@@ -60,6 +61,10 @@ struct buffer {
 };
 
 /* ---- store.c ---- */
+
+/* A writer comes or goes. The last one takes the spare buffers with it. */
+void store_add_writer(struct store *store);
+void store_remove_writer(struct store *store);
 
 /* Page-aligned memory, neither inherited nor dumped nor made of huge pages. NULL: no memory. */
 void *buffer_map(size_t size);

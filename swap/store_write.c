@@ -24,6 +24,7 @@ int store_writer_create(struct store *store, struct store_writer **out)
 	if (!writer)
 		return -ENOMEM;
 	writer->store = store;
+	store_add_writer(store);
 	writer->index = SEGMENT_NONE;
 	result = codec_create(store->config.compression, store->config.level, &writer->codec);
 	if (!result && store->has_file && store->config.pool_bytes == 0)
@@ -405,6 +406,7 @@ void store_writer_destroy(struct store_writer *writer)
 		segment_buffer_put(writer->store,
 				   (struct buffer){writer->evictions[i].buffer, SEGMENT_MAX});
 	segment_buffer_put(writer->store, (struct buffer){writer->spare, SEGMENT_MAX});
+	store_remove_writer(writer->store);
 	store_io_queue_destroy(writer->queue);
 	cipher_destroy(writer->cipher);
 	codec_destroy(writer->codec);
