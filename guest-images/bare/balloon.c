@@ -202,10 +202,10 @@ void balloon_command_stats(void)
 	answer_ok("pending=0 free=%u total=%u", stats[0].value, stats[1].value);
 }
 
-void balloon_command_report(uint64_t count, uint64_t pages)
+void balloon_command_report(uint64_t count, uint64_t pages, uint64_t step)
 {
 	unsigned queue = queue_count(device.features) - 1;
-	uint64_t frame = UINT64_MAX, done = 0;
+	uint64_t frame = UINT64_MAX, below = UINT64_MAX, done = 0;
 	const char *problem = NULL;
 
 	if (!check_present())
@@ -218,14 +218,19 @@ void balloon_command_report(uint64_t count, uint64_t pages)
 		answer_fail("the run must be a power of two of up to 1024 pages");
 		return;
 	}
+	if (!step || step > 1024) {
+		answer_fail("the step must be 1 to 1024");
+		return;
+	}
 	while (done < count && !problem) {
 		struct virtq_desc *desc = device.queues[queue]->desc;
 		unsigned used = 0;
 
 		while (used < 32 && done + used < count) {
-			frame = memory_give_up_run(pages, frame);
+			frame = memory_give_up_run(pages, below);
 			if (frame == UINT64_MAX)
 				break;
+			below = frame > (step - 1) * pages ? frame - (step - 1) * pages : 0;
 			desc[used++] = (struct virtq_desc){frame * PAGE_SIZE,
 							   (uint32_t)(pages * PAGE_SIZE),
 							   VIRTQ_DESC_WRITE, 0};

@@ -16,7 +16,7 @@ void balloon_command_deflate(uint64_t pages);
 void balloon_command_follow(void);
 /* balloon stats: gives the host statistics, now if it asks, else as soon as it does */
 void balloon_command_stats(void);
-/* balloon report COUNT PAGES: reports COUNT runs of PAGES pages as free */
-void balloon_command_report(uint64_t count, uint64_t pages);
+/* balloon report COUNT PAGES STEP: reports COUNT runs of PAGES pages as free, every STEPth one */
+void balloon_command_report(uint64_t count, uint64_t pages, uint64_t step);
 
 #endif

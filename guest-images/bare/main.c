@@ -87,7 +87,8 @@ static void do_balloon_stats(const uint64_t *arguments)
 
 static void do_balloon_report(const uint64_t *arguments)
 {
-	balloon_command_report(arguments[0], arguments[1] ? arguments[1] : 512);
+	balloon_command_report(arguments[0], arguments[1] ? arguments[1] : 512,
+			       arguments[2] ? arguments[2] : 1);
 }
 
 static void do_blk_list(const uint64_t *arguments)
@@ -151,7 +152,7 @@ static const struct command {
 	{"balloon", "deflate", "PAGES", 1, do_balloon_deflate},
 	{"balloon", "follow", "", 0, do_balloon_follow},
 	{"balloon", "stats", "", 0, do_balloon_stats},
-	{"balloon", "report", "RUNS [PAGES]", 1, do_balloon_report},
+	{"balloon", "report", "RUNS [PAGES [STEP]]", 1, do_balloon_report},
 	{"blk", "list", "", 0, do_blk_list},
 	{"blk", "info", "DISK", 1, do_blk_info},
 	{"blk", "get", "DISK SECTOR COUNT ADDRESS", 4, do_blk_get},
