@@ -28,10 +28,12 @@
 #define UNPINNED_POSTS   2u
 
 /* Of each post: one on watch, the others waiting for the disk or for the watch. */
-#define POST_THREADS 3u
+#define POST_THREADS 4u
+#define READERS_MAX  (POST_THREADS - 1)
 
 /* An event that blocks answers is gone in microseconds; the second delay is for real trouble. */
 #define DELAY_EVENT_NS   (50 * NS_PER_US)
+#define DELAY_BUSY_NS    (1 * NS_PER_MS)
 #define DELAY_TROUBLE_NS (100 * NS_PER_MS)
 #define DELAY_MAX_NS     (1 * NS_PER_SEC)
 
@@ -46,6 +48,7 @@ struct fault {
 	uint64_t since_ns;
 	uint64_t due_ns; /* deferred: when to try again */
 	uint64_t delay_ns;
+	bool deferred;       /* it was; counts until it is answered */
 	int errnum;          /* of trouble, */
 	const char *trouble; /* which the operator is to be told; NULL: none */
 };
@@ -59,6 +62,7 @@ struct post {
 	int nudge_fd;
 	pthread_mutex_t watch;    /* held by the thread on watch */
 	pthread_mutex_t lock;     /* guards changes of the rest; taken after watch */
+	atomic_size_t readers;    /* threads that wait for the disk: never all of them */
 	atomic_size_t read_count; /* faults that must be read from the disk, not yet begun */
 	struct fault reads[READS_MAX];
 	atomic_size_t deferred_count;
@@ -121,6 +125,9 @@ static bool conclude(struct monitor *monitor, struct fault *fault, int result,
 	case -EAGAIN:
 		fault->delay_ns = DELAY_EVENT_NS;
 		break;
+	case -EBUSY:
+		fault->delay_ns = DELAY_BUSY_NS;
+		break;
 	case -ENOMEM:
 	case -ENOSPC:
 		fault->delay_ns = DELAY_TROUBLE_NS;
@@ -142,8 +149,7 @@ static bool conclude(struct monitor *monitor, struct fault *fault, int result,
 	return false;
 }
 
-/* @again: it was taken out of the list a moment ago, and still counts. */
-static void defer(struct post *post, const struct fault *fault, bool again)
+static void defer(struct post *post, const struct fault *fault)
 {
 	uint64_t page = align_down(fault->address, GUEST_PAGE_SIZE);
 	bool added = true;
@@ -156,11 +162,13 @@ static void defer(struct post *post, const struct fault *fault, bool again)
 		uffd_wake(post->monitor->uffd, (void *)page, GUEST_PAGE_SIZE);
 		added = false;
 	}
-	if (added)
-		post->deferred[post->deferred_count++] = *fault;
-	if (added && !again)
+	if (added) {
+		post->deferred[post->deferred_count] = *fault;
+		post->deferred[post->deferred_count++].deferred = true;
+	}
+	if (added && !fault->deferred)
 		atomic_fetch_add(&post->monitor->deferred, 1);
-	else if (!added && again)
+	else if (!added && fault->deferred)
 		atomic_fetch_sub(&post->monitor->deferred, 1);
 	pthread_mutex_unlock(&post->lock);
 	if (fault->trouble) {
@@ -168,6 +176,20 @@ static void defer(struct post *post, const struct fault *fault, bool again)
 		tell_trouble(post->monitor, fault->errnum, fault->trouble);
 		end_trouble(post->monitor);
 	}
+}
+
+/* Done with the fault; or defers it: false. */
+static bool settle(struct post *post, struct fault *fault, int result, enum pager_answer answer)
+{
+	struct monitor *monitor = post->monitor;
+
+	if (!conclude(monitor, fault, result, answer)) {
+		defer(post, fault);
+		return false;
+	}
+	if (fault->deferred && atomic_fetch_sub(&monitor->deferred, 1) == 1)
+		end_trouble(monitor);
+	return true;
 }
 
 /* False: no room. */
@@ -183,18 +205,32 @@ static bool queue_read(struct post *post, const struct fault *fault)
 	return room;
 }
 
-/* The fault that has waited longest. False: none waits. */
-static bool next_read(struct post *post, struct fault *fault)
+/* There is a read, and a thread can be spared for it. */
+static bool can_read(const struct post *post)
+{
+	return atomic_load_explicit(&post->read_count, memory_order_relaxed) > 0 &&
+	       atomic_load_explicit(&post->readers, memory_order_relaxed) < READERS_MAX;
+}
+
+/*
+ * Takes the fault that has waited longest for the disk. @reading: by a thread that already is a
+ * reader; without another fault, it no longer is. False: there is none for this thread.
+ */
+static bool next_read(struct post *post, bool reading, struct fault *fault)
 {
 	bool found;
 
 	pthread_mutex_lock(&post->lock);
-	found = post->read_count > 0;
+	found = reading ? post->read_count > 0 : can_read(post);
 	if (found) {
 		*fault = post->reads[0];
 		memmove(&post->reads[0], &post->reads[1],
 			--post->read_count * sizeof(post->reads[0]));
 	}
+	if (found && !reading)
+		post->readers++;
+	else if (!found && reading)
+		post->readers--;
 	pthread_mutex_unlock(&post->lock);
 	return found;
 }
@@ -202,53 +238,48 @@ static bool next_read(struct post *post, struct fault *fault)
 /* Answers a fault, or queues it for the disk, or defers it. */
 static void answer(struct watcher *watcher, struct fault *fault)
 {
-	struct post *post = watcher->post;
 	enum pager_answer how = PAGER_ANSWER_ZERO;
 	int result = pager_fault(watcher->context, fault->address, &how);
 
-	if (result > 0 && queue_read(post, fault))
+	if (result > 0 && queue_read(watcher->post, fault))
 		return;
-	if (!conclude(post->monitor, fault, result > 0 ? -EAGAIN : result, how))
-		defer(post, fault, false);
+	settle(watcher->post, fault, result > 0 ? -EBUSY : result, how);
 }
 
-/* Answers a fault, from the disk if need be. True: done with. */
-static bool answer_fully(struct watcher *watcher, struct fault *fault)
+static void take_watch(struct post *post)
 {
-	enum pager_answer how = PAGER_ANSWER_ZERO;
-	int result = pager_fault(watcher->context, fault->address, &how);
-
-	if (result > 0)
-		result = pager_fault_read(watcher->context, &how);
-	return conclude(watcher->post->monitor, fault, result, how);
+	if (pthread_mutex_lock(&post->watch) != EOWNERDEAD)
+		return;
+	/* What it guards is whole: who is on watch changes the rest with the lock. */
+	pthread_mutex_consistent(&post->watch);
+	tell_trouble(post->monitor, EOWNERDEAD, "a monitor thread has ended unexpectedly");
 }
 
 /*
- * Answers a fault from the disk. The watch is left to others while it works, but not before: waking
- * another thread on this CPU would delay the disk's start.
+ * Answers a fault from the disk, and those that have come meanwhile. The watch is left to others
+ * while the disk works, but not before: waking another thread on this CPU would delay its start.
  */
 static void read_from_disk(struct watcher *watcher, struct fault *fault)
 {
 	struct post *post = watcher->post;
-	enum pager_answer how = PAGER_ANSWER_ZERO;
-	int result = pager_fault(watcher->context, fault->address, &how);
+	bool on_watch = true;
 
-	if (result > 0)
-		pager_fault_begin(watcher->context);
-	pthread_mutex_unlock(&post->watch);
-	if (result > 0)
-		result = pager_fault_read(watcher->context, &how);
-	if (!conclude(post->monitor, fault, result, how)) {
-		defer(post, fault, false);
+	do {
+		enum pager_answer how = PAGER_ANSWER_ZERO;
+		int result = pager_fault(watcher->context, fault->address, &how);
+
+		if (result > 0)
+			pager_fault_begin(watcher->context);
+		if (on_watch)
+			pthread_mutex_unlock(&post->watch);
+		on_watch = false;
+		if (result > 0)
+			result = pager_fault_read(watcher->context, &how);
 		/* Whoever watches now must learn when it is due. */
-		eventfd_write(post->nudge_fd, 1);
-	}
-	pthread_mutex_lock(&post->watch);
-}
-
-static bool has_reads(const struct post *post)
-{
-	return atomic_load_explicit(&post->read_count, memory_order_relaxed) > 0;
+		if (!settle(post, fault, result, how))
+			eventfd_write(post->nudge_fd, 1);
+	} while (next_read(post, true, fault));
+	take_watch(post);
 }
 
 static bool has_deferred(const struct post *post)
@@ -274,7 +305,7 @@ static bool serve_events(struct watcher *watcher)
 		answer(watcher, &(struct fault){.address = faults[i], .since_ns = now});
 	end_trouble(monitor);
 	/* A full batch may not have been all. */
-	return events == UFFD_EVENTS_MAX && !has_reads(watcher->post);
+	return events == UFFD_EVENTS_MAX && !can_read(watcher->post);
 }
 
 /* Takes a deferred fault that is due out of the list. False: none is. */
@@ -300,13 +331,9 @@ static void retry_deferred(struct watcher *watcher)
 	uint64_t now = clock_monotonic_ns();
 	struct fault fault;
 
-	/* With the watch: who is in trouble is in no hurry. What fails again is due later than now. */
-	while (next_deferred(watcher->post, now, &fault)) {
-		if (answer_fully(watcher, &fault))
-			atomic_fetch_sub(&monitor->deferred, 1);
-		else
-			defer(watcher->post, &fault, true);
-	}
+	/* What fails again is due later than now. */
+	while (next_deferred(watcher->post, now, &fault))
+		answer(watcher, &fault);
 	end_trouble(monitor);
 }
 
@@ -347,7 +374,7 @@ static void watch(struct watcher *watcher)
 		struct fault fault;
 		int ready;
 
-		while (has_reads(post) && next_read(post, &fault))
+		while (can_read(post) && next_read(post, false, &fault))
 			read_from_disk(watcher, &fault);
 		ready = ppoll(fds, ARRAY_SIZE(fds), next_due(post, &timeout), NULL);
 		if (ready > 0 && fds[1].revents)
@@ -356,7 +383,7 @@ static void watch(struct watcher *watcher)
 			;
 		if (has_deferred(post))
 			retry_deferred(watcher);
-		if (ready > 0 && fds[2].revents && !has_reads(post))
+		if (ready > 0 && fds[2].revents && !can_read(post))
 			return;
 	}
 }
@@ -385,11 +412,22 @@ static void *run_watcher(void *arg)
 	}
 	thread_want_short_slice();
 	pthread_cleanup_push(leave, &watcher);
-	pthread_mutex_lock(&post->watch);
+	take_watch(post);
 	watch(&watcher);
 	pthread_mutex_unlock(&post->watch);
 	pthread_cleanup_pop(true);
 	return NULL;
+}
+
+/* Robust: if a thread is gone, the next takes the watch over. */
+static void init_watch(pthread_mutex_t *watch)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(watch, &attributes);
+	pthread_mutexattr_destroy(&attributes);
 }
 
 static int start_post(struct monitor *monitor, int cpu)
@@ -398,7 +436,7 @@ static int start_post(struct monitor *monitor, int cpu)
 
 	post->monitor = monitor;
 	post->cpu = cpu;
-	pthread_mutex_init(&post->watch, NULL);
+	init_watch(&post->watch);
 	pthread_mutex_init(&post->lock, NULL);
 	post->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (post->nudge_fd < 0)

@@ -5,7 +5,8 @@
  * no inter-processor wake-up. On hosts with few CPUs there is one *post* for each, whose threads are
  * pinned there, and all read the same userfaultfd; on larger ones every fault would wake them all, so
  * there are a few posts without a CPU. Each post has several threads of which one at a time is on
- * watch: one that has to wait for the disk leaves the watch to the next.
+ * watch: one that has to wait for the disk leaves the watch to the next. The last one stays: however
+ * many faults wait for a disk that stands still, those that need no disk are answered.
  *
  * In what was read, REMOVE events go before faults. A fault that cannot be answered now is deferred
  * and tried again: soon if an event is pending (-EAGAIN), more and more slowly if memory is short

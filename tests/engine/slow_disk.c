@@ -1,0 +1,226 @@
+/* A disk that answers nothing for a while: who does not need it must not notice. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "swap/store.h"
+#include "tests/engine/fixture.h"
+
+enum {
+	STRIDE = 20,    /* no two pages are brought along with each other */
+	TOUCHERS = 400, /* more than the monitor has threads, and room to queue */
+	STAGED = 64,    /* pages behind those, staged */
+	EMPTY = 64,     /* and empty */
+	SWAPPED = STRIDE * TOUCHERS,
+	PAGES = SWAPPED + STAGED + EMPTY,
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t goes_on = PTHREAD_COND_INITIALIZER;
+static bool stands_still;
+static int waiting;
+
+static void hold_disk(void)
+{
+	pthread_mutex_lock(&lock);
+	stands_still = true;
+	waiting = 0;
+	pthread_mutex_unlock(&lock);
+}
+
+static void release_disk(void)
+{
+	pthread_mutex_lock(&lock);
+	stands_still = false;
+	pthread_cond_broadcast(&goes_on);
+	pthread_mutex_unlock(&lock);
+}
+
+static void wait_for_disk(void)
+{
+	pthread_mutex_lock(&lock);
+	waiting++;
+	while (stands_still)
+		pthread_cond_wait(&goes_on, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
+static int readers_waiting(void)
+{
+	int count;
+
+	pthread_mutex_lock(&lock);
+	count = waiting;
+	pthread_mutex_unlock(&lock);
+	return count;
+}
+
+/* The real ones, and their wrappers. The linker chooses these names. */
+int __real_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[]);
+int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[]);
+int __real_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
+int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
+
+int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
+		      void *const pages[])
+{
+	wait_for_disk();
+	return __real_store_read(reader, locations, count, pages);
+}
+
+int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[])
+{
+	wait_for_disk();
+	return __real_store_read_finish(reader, read, pages);
+}
+
+struct vm {
+	struct guest_memory *memory;
+	struct swap *swap;
+	uint8_t *guest;
+	struct toucher touchers[TOUCHERS];
+};
+
+static uint8_t *vm_page(const struct vm *vm, size_t page)
+{
+	return vm->guest + page * GUEST_PAGE_SIZE;
+}
+
+static void operate(struct vm *vm, enum swap_operation operation)
+{
+	struct error err;
+
+	if (swap_start(vm->swap, operation, &err) || swap_wait(vm->swap, &err))
+		fail_msg("%s", err.text);
+}
+
+static int create(void **state)
+{
+	static struct vm vm;
+	const struct swap_config config = {.store = test_store()};
+	const struct swap_callbacks callbacks = {0};
+
+	memset(&vm, 0, sizeof(vm));
+	vm.memory = create_memory(PAGES);
+	vm.guest = guest_memory_guest_view(vm.memory);
+	assert_int_equal(swap_create(vm.memory, &config, &callbacks, &vm.swap, NULL), 0);
+	for (size_t i = 0; i < SWAPPED; i++)
+		fill_page(vm_page(&vm, i), (uint32_t)i);
+	operate(&vm, SWAP_OP_ENABLE);
+	operate(&vm, SWAP_OP_OUT);
+	for (size_t i = SWAPPED; i < SWAPPED + STAGED; i++)
+		fill_page(vm_page(&vm, i), (uint32_t)i);
+	operate(&vm, SWAP_OP_ENABLE);
+	*state = &vm;
+	return 0;
+}
+
+static int destroy(void **state)
+{
+	struct vm *vm = *state;
+
+	release_disk();
+	swap_destroy(vm->swap);
+	guest_memory_destroy(vm->memory);
+	return 0;
+}
+
+static void touch_swapped(struct vm *vm)
+{
+	/* From behind, or they would look like one who goes in order. */
+	for (size_t i = TOUCHERS; i-- > 0;)
+		toucher_start(&vm->touchers[i], vm_page(vm, i * STRIDE));
+}
+
+static void assert_touched(struct vm *vm)
+{
+	for (size_t i = 0; i < TOUCHERS; i++)
+		toucher_join(&vm->touchers[i]);
+	for (size_t i = 0; i < SWAPPED; i += STRIDE)
+		assert_true(page_holds(vm_page(vm, i), (uint32_t)i));
+}
+
+static void faults_that_need_no_disk_are_answered_while_many_wait_for_it(void **state)
+{
+	struct vm *vm = *state;
+
+	hold_disk();
+	touch_swapped(vm);
+	await(readers_waiting() > 0);
+	usleep(100000);
+
+	for (size_t i = SWAPPED; i < PAGES; i++) {
+		struct toucher toucher;
+
+		toucher_start(&toucher, vm_page(vm, i));
+		await(toucher.done);
+		toucher_join(&toucher);
+		assert_true(i < SWAPPED + STAGED ? page_holds(vm_page(vm, i), (uint32_t)i)
+						 : toucher.value == 0);
+	}
+
+	release_disk();
+	assert_touched(vm);
+}
+
+static void discards_are_served_while_many_wait_for_the_disk(void **state)
+{
+	struct vm *vm = *state;
+	struct swap_status status;
+
+	hold_disk();
+	touch_swapped(vm);
+	await(readers_waiting() > 0);
+	/* Beside the pages that are waited for. */
+	for (size_t i = 1; i < SWAPPED; i += STRIDE)
+		assert_int_equal(
+			guest_memory_discard(vm->memory, i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE), 0);
+
+	release_disk();
+	assert_touched(vm);
+	for (size_t i = 1; i < SWAPPED; i += STRIDE)
+		assert_int_equal(*vm_page(vm, i), 0);
+	swap_get_status(vm->swap, &status);
+	assert_int_equal(status.counters.removed, TOUCHERS);
+}
+
+static void bringing_in_from_a_disk_that_stands_still_can_be_cancelled(void **state)
+{
+	struct vm *vm = *state;
+	struct swap_status status;
+
+	hold_disk();
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_IN, NULL), 0);
+	await(readers_waiting() > 0);
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	assert_int_equal(*vm_page(vm, PAGES - 1), 0);
+	release_disk();
+
+	assert_int_equal(swap_wait(vm->swap, NULL), -ECANCELED);
+	swap_get_status(vm->swap, &status);
+	assert_true(status.pages_swapped > 0);
+	for (size_t i = 0; i < SWAPPED + STAGED; i++)
+		assert_true(page_holds(vm_page(vm, i), (uint32_t)i));
+	operate(vm, SWAP_OP_DISABLE);
+}
+
+#define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		with_vm(faults_that_need_no_disk_are_answered_while_many_wait_for_it),
+		with_vm(discards_are_served_while_many_wait_for_the_disk),
+		with_vm(bringing_in_from_a_disk_that_stands_still_can_be_cancelled),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
