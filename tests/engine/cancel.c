@@ -19,7 +19,7 @@
 #include "vmm/base/size.h"
 
 enum {
-	PAGES = 8192,
+	PAGES = 2048,
 	STEPS = 6, /* times at which an operation is cancelled */
 };
 
@@ -204,7 +204,7 @@ static void any_operation_can_be_cancelled_at_any_time_with_a_pool(void **state)
 {
 	(void)state;
 
-	each_operation(8 * MIB);
+	each_operation(2 * MIB);
 }
 
 int main(void)
