@@ -42,7 +42,7 @@ class Swap(LinuxCase):
         guest.serial.command("writers stop", timeout=60)
 
     def test_an_idle_guest_falls_to_its_working_set(self):
-        guest = self.linux()
+        guest = self.linux(encrypt=True)
         megabytes = size(160, 48)
         guest.serial.command(f"mem alloc {megabytes} 3", timeout=60)
         before = guest.memfd_bytes()
