@@ -6,8 +6,6 @@
 
 #include "vmm/base/thread.h"
 
-#define CREW_MAX 4u
-
 struct member {
 	struct pager *pager;
 	crew_work work;
@@ -39,21 +37,32 @@ static void *run_member(void *arg)
 	return NULL;
 }
 
-int crew_run(struct pager *pager, crew_work work, struct pager_job *job)
+/* For good: so the caller, who also starts threads that must not wait, is never one of the crew. */
+static void *run_in_bulk(void *arg)
+{
+	thread_yield_to_others();
+	return run_member(arg);
+}
+
+int crew_run(struct pager *pager, crew_work work, struct pager_job *job, size_t most)
 {
 	struct member members[CREW_MAX];
-	size_t wanted = crew_size(), count = 1;
+	size_t wanted = crew_size(), count = 0;
 	int result = 0;
 
+	if (wanted > most)
+		wanted = most;
 	for (size_t i = 0; i < wanted; i++)
 		members[i] = (struct member){.pager = pager, .work = work, .job = job};
 	while (count < wanted &&
-	       !thread_start(&members[count].thread, "ebb-swap", run_member, &members[count]))
+	       !thread_start(&members[count].thread, "ebb-swap", run_in_bulk, &members[count]))
 		count++;
-	run_member(&members[0]);
+	if (count == 0) {
+		run_member(&members[0]);
+		return members[0].result;
+	}
 	for (size_t i = 0; i < count; i++) {
-		if (i > 0)
-			pthread_join(members[i].thread, NULL);
+		pthread_join(members[i].thread, NULL);
 		/* A member that was stopped by another one's failure says -ECANCELED. */
 		if (!result || result == -ECANCELED)
 			result = members[i].result ? members[i].result : result;

@@ -5,11 +5,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <time.h>
 #include <xxhash.h>
 
 #include "swap/pager_internal.h"
 #include "vmm/base/checked.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
+
+/* How bulk work waits for the disk to have served faults: a read each, a few at most. */
+#define GIVE_WAY_NS    (50 * NS_PER_US)
+#define GIVE_WAY_TIMES 3
 
 static int compare_regions(const void *a, const void *b)
 {
@@ -385,6 +391,17 @@ bool pager_take(struct pager_job *job, size_t total, size_t most, size_t *first,
 		return false;
 	*end = min_size(*first + most, total);
 	return true;
+}
+
+void pager_give_way(struct pager *pager)
+{
+	const struct timespec moment = {.tv_nsec = GIVE_WAY_NS};
+
+	for (int i = 0; i < GIVE_WAY_TIMES; i++) {
+		if (atomic_load_explicit(&pager->disk_faults, memory_order_relaxed) == 0)
+			return;
+		nanosleep(&moment, NULL);
+	}
 }
 
 int pager_end_job(struct pager_job *job, int result)

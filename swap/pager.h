@@ -126,7 +126,8 @@ int pager_unregister(struct pager *pager);
 /*
  * Answers a fault at host address @address of the guest view, at any offset in its page. 0:
  * answered, *answer says how. 1: the page must be read from the disk: pager_fault_begin() of the same
- * context asks for it without waiting, if it is called, and pager_fault_read() answers. -EAGAIN: not now; call again later, after events have been read.
+ * context asks for it without waiting, if it is called, and pager_fault_read() answers. -EAGAIN: not
+ * now; call again later, after events have been read.
  * -EFAULT: outside the regions. -ENOMEM, -ENOSPC: no memory for the page now; call again. -EIO etc.:
  * the store could not be read; the page is unchanged and the faulting thread sleeps on.
  */

@@ -250,6 +250,12 @@ void pager_fault_begin(struct pager_context *context)
 
 int pager_fault_read(struct pager_context *context, enum pager_answer *answer)
 {
+	struct pager *pager = context->pager;
+	int result;
+
 	*answer = PAGER_ANSWER_FILE;
-	return answer_from_store(context);
+	atomic_fetch_add_explicit(&pager->disk_faults, 1, memory_order_relaxed);
+	result = answer_from_store(context);
+	atomic_fetch_sub_explicit(&pager->disk_faults, 1, memory_order_relaxed);
+	return result;
 }

@@ -73,6 +73,7 @@ static void pick(const struct pager *pager, struct load *load, size_t page)
 
 static void begin(struct pager_context *context, struct load *load)
 {
+	pager_give_way(context->pager);
 	/* What cannot be begun is read when it is needed. */
 	load->reading = load->read_count > 0 && !store_read_begin(context->reader, load->locations,
 								  load->read_count, &load->read);

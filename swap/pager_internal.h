@@ -46,6 +46,7 @@ struct pager {
 	void *dropped_opaque;
 
 	_Atomic uint64_t counters[PAGER_COUNTERS];
+	atomic_int disk_faults; /* that wait for the disk now */
 	struct read_ahead read_ahead;
 	struct working_set *working_set;
 
@@ -186,6 +187,12 @@ size_t pager_fetched(const struct pager *pager, const struct fetch *fetch);
 
 /* Takes the next @most pages of @job, or fewer, of @total. False: none are left, or .stop is set. */
 bool pager_take(struct pager_job *job, size_t total, size_t most, size_t *first, size_t *end);
+
+/*
+ * Before a job's thread asks the disk for much: leaves it for a moment to faults that wait for it. Not
+ * for long, however many come.
+ */
+void pager_give_way(struct pager *pager);
 
 /* What a job's thread returns, and whether the others go on. */
 int pager_end_job(struct pager_job *job, int result);

@@ -255,6 +255,7 @@ static int turn_over(struct pager_context *context, struct pager_job *job)
 
 	if (context->parcels[next].sealed)
 		result = finish_parcel(context, &context->parcels[next], job);
+	pager_give_way(context->pager);
 	parcel->sealed = store_seal(context->writer, &parcel->number);
 	if (parcel->sealed) {
 		context->parcels->open = next;

@@ -91,12 +91,13 @@ static int zap_announced(struct pager *pager, size_t first, size_t end)
 	return 0;
 }
 
-/* A discard of the very same range, at the same time, could be taken for the zap. */
+/* A discard of the very same range that is not applied yet could be taken for the zap. */
 static int zap_piece(struct pager *pager, size_t first, size_t end)
 {
 	int result;
 
 	guest_memory_fill_begin(pager->memory);
+	pager_pass_events(pager);
 	result = zap_announced(pager, first, end);
 	guest_memory_fill_end(pager->memory);
 	return result;

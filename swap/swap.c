@@ -90,7 +90,6 @@ static void *run_worker(void *arg)
 {
 	struct swap *swap = arg;
 
-	thread_yield_to_others();
 	pthread_mutex_lock(&swap->lock);
 	while (!swap->quit) {
 		if (swap->request != SWAP_OP_NONE) {

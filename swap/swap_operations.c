@@ -88,7 +88,7 @@ static int run_crew(struct swap *swap, crew_work work, bool cancellable)
 {
 	struct pager_job *job = new_job(swap, cancellable);
 
-	return crew_run(swap->session->pager, work, job);
+	return crew_run(swap->session->pager, work, job, CREW_MAX);
 }
 
 /*
@@ -199,14 +199,10 @@ static bool is_wanted(struct swap *swap)
 	return wanted;
 }
 
-/* One round of compaction. True: it moved something. */
+/* One round of compaction, by a single thread: it is in no hurry. True: it moved something. */
 static bool compact(struct swap *swap, bool (*interrupted)(struct swap *swap))
 {
-	struct pager_context *context;
-	bool moved;
-
-	if (store_pick_victims(swap->session->store) == 0 ||
-	    pager_context_create(swap->session->pager, &context))
+	if (store_pick_victims(swap->session->store) == 0)
 		return false;
 	swap->tidy_job.next = 0;
 	swap->tidy_job.done = swap->tidy_job.moved = 0;
@@ -214,10 +210,8 @@ static bool compact(struct swap *swap, bool (*interrupted)(struct swap *swap))
 	/* Only now, so that whoever asks for the worker is not overlooked. */
 	if (interrupted(swap))
 		atomic_store(&swap->tidy_job.stop, true);
-	pager_compact(context, &swap->tidy_job);
-	moved = swap->tidy_job.moved > 0;
-	pager_context_destroy(context);
-	return moved;
+	crew_run(swap->session->pager, pager_compact, &swap->tidy_job, 1);
+	return swap->tidy_job.moved > 0;
 }
 
 /* Punches what is free and moves what lies scattered. True: there is more room than before. */

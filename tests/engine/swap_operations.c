@@ -1,4 +1,5 @@
 /* The operations as the console offers them: legal orders, refusals, cancelling, failures. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -521,6 +523,32 @@ static void a_report_counts_only_what_its_own_operation_moved(void **state)
 	assert_int_equal(status_of(vm).last[SWAP_OP_ENABLE].written_bytes, 0);
 }
 
+static void who_answers_faults_has_the_priority_of_the_guest(void **state)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	size_t monitors = 0;
+	struct dirent *task;
+	assert_non_null(tasks);
+	run(*state, SWAP_OP_ENABLE);
+
+	while ((task = readdir(tasks))) {
+		char path[300], name[16] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", task->d_name);
+		file = fopen(path, "re");
+		if (file && fgets(name, sizeof(name), file) && !strcmp(name, "ebb-monitor\n")) {
+			assert_int_equal(getpriority(PRIO_PROCESS, (id_t)atoi(task->d_name)),
+					 getpriority(PRIO_PROCESS, 0));
+			monitors++;
+		}
+		if (file)
+			fclose(file);
+	}
+	closedir(tasks);
+	assert_true(monitors > 0);
+}
+
 static void a_dump_that_was_never_begun_leaves_no_descriptor(void **state)
 {
 	(void)state;
@@ -561,6 +589,7 @@ int main(void)
 		cmocka_unit_test(destroying_while_swapped_out_or_busy_is_clean),
 		with_vm(status_reports_the_last_run_of_each_operation),
 		with_vm(a_report_counts_only_what_its_own_operation_moved),
+		with_vm(who_answers_faults_has_the_priority_of_the_guest),
 		cmocka_unit_test(a_dump_that_was_never_begun_leaves_no_descriptor),
 	};
 
