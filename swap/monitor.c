@@ -93,7 +93,10 @@ static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
 
 	if (atomic_exchange(&monitor->in_trouble, true))
 		return;
-	snprintf(reason, sizeof(reason), "%s: %s", what, strerrordesc_np(errnum));
+	/* EBADMSG's own text helps nobody; see store_read(). */
+	snprintf(reason, sizeof(reason), "%s: %s", what,
+		 errnum == EBADMSG ? "the swap store is damaged, or was changed"
+				   : strerrordesc_np(errnum));
 	log_error("swap: %s", reason);
 	if (monitor->callbacks.trouble)
 		monitor->callbacks.trouble(monitor->callbacks.opaque, reason);
