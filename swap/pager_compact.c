@@ -124,6 +124,7 @@ int pager_compact(struct pager_context *context, struct pager_job *job)
 		result = parcels_create(context);
 	if (result)
 		return pager_end_job(job, result);
+	store_writer_use_reserve(context->writer);
 	while (!result && pager_take(job, total, STRETCH, &first, &end)) {
 		result = move_stretch(context, first, end, job);
 		job->done += end - first;

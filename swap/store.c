@@ -46,6 +46,16 @@ static int check_config(const struct store_config *config, struct error *err)
 	return 0;
 }
 
+/* A segment or two are little of a large limit; of a small one, all of it is for pages. */
+static uint64_t reserve_of(const struct store_config *config)
+{
+	uint64_t limit = config->path ? config->limit_bytes : config->pool_bytes;
+
+	return limit >= 32 * SEGMENT_MAX  ? 2 * SEGMENT_MAX
+	       : limit >= 8 * SEGMENT_MAX ? SEGMENT_MAX
+					  : 0;
+}
+
 int store_create(const struct store_config *config, struct store **out, struct error *err)
 {
 	struct store *store;
@@ -58,6 +68,7 @@ int store_create(const struct store_config *config, struct store **out, struct e
 		return error_errno(err, ENOMEM, "swap store");
 	store->config = *config;
 	store->config.path = NULL;
+	store->reserve = reserve_of(config);
 	store->file.fd = -1;
 	store->file.block = STORE_PAGE;
 	pthread_mutex_init(&store->reclaim_lock, NULL);

@@ -77,6 +77,12 @@ void store_destroy(struct store *store);
 /* 0, -ENOMEM, or what setting up its I/O said. */
 int store_writer_create(struct store *store, struct store_writer **out);
 
+/*
+ * The writer moves what is stored already, and may use the room that is kept free of the limit, or of a
+ * pool that is alone, for just that: a full store could not be compacted otherwise.
+ */
+void store_writer_use_reserve(struct store_writer *writer);
+
 /* Waits for what is under way. Entries of parcels that were not waited for do not count. NULL is
  * legal. */
 void store_writer_destroy(struct store_writer *writer);

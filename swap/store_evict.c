@@ -135,7 +135,8 @@ static int begin(struct store_writer *writer, struct eviction *eviction)
 		return -ENOENT;
 	segment = segment_find(&store->segments, eviction->index);
 	eviction->cost = store_file_cost(store, segment->used);
-	result = store_take_space(store, eviction->cost, eviction->cost, &eviction->slot, &got);
+	result = store_take_space(store, (struct store_room){eviction->cost, eviction->cost, 0},
+				  &eviction->slot, &got);
 	if (result)
 		goto keep;
 	result = seal_segment(writer, segment->ram, segment->used, segment->sequence,

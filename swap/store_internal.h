@@ -43,6 +43,7 @@ struct store {
 	pthread_mutex_t lock; /* guards all below */
 	struct segment_table segments;
 	struct slot_map slots;
+	uint64_t reserve;       /* of the limit, or of a pool alone: for compaction */
 	uint64_t file_bytes;    /* that segments take of the file, dead ones too */
 	uint64_t file_reserved; /* that open segments may take */
 	uint64_t reclaims;      /* how often dead segments were given back */
@@ -92,12 +93,17 @@ static inline uint64_t slot_offset(uint32_t slot)
 
 /* ---- store_space.c ---- */
 
+/* Bytes of the file that somebody wants. */
+struct store_room {
+	uint32_t need, want; /* at least, at best */
+	uint64_t left;       /* to be left of the limit */
+};
+
 /*
- * Reserves up to @want bytes of the file, and a slot; *got is at least @need. 0; -EDQUOT: the limit;
- * -ENOSPC: the device is full; -ENOMEM. Gives dead segments back when there is too little.
+ * Reserves room, and a slot; *got is at least what is needed. 0; -EDQUOT: the limit; -ENOSPC: the
+ * device is full; -ENOMEM. Gives dead segments back when there is too little.
  */
-int store_take_space(struct store *store, uint32_t need, uint32_t want, uint32_t *slot,
-		     uint32_t *got);
+int store_take_space(struct store *store, struct store_room room, uint32_t *slot, uint32_t *got);
 
 /* ---- store_evict.c: the writer's side of a full pool ---- */
 
@@ -127,6 +133,8 @@ struct store_writer {
 	struct codec *codec;
 	struct cipher *cipher;        /* made when first needed */
 	struct store_io_queue *queue; /* likewise */
+
+	bool uses_reserve;
 
 	/* The open parcel. */
 	bool appended;

@@ -91,17 +91,17 @@ bool store_reclaim(struct store *store)
 	return more;
 }
 
-static int try_take_space(struct store *store, uint32_t need, uint32_t want, uint32_t *slot,
+static int try_take_space(struct store *store, struct store_room room, uint32_t *slot,
 			  uint32_t *got)
 {
 	uint64_t limit = store->config.limit_bytes ? store->config.limit_bytes : UINT64_MAX;
-	uint64_t taken = store->file_bytes + store->file_reserved;
+	uint64_t taken = store->file_bytes + store->file_reserved + room.left;
 	uint64_t left = limit > taken ? limit - taken : 0;
 	int result;
 
 	left &= ~((uint64_t)store->file.block - 1);
-	*got = left < want ? (uint32_t)left : want;
-	if (*got < need)
+	*got = left < room.want ? (uint32_t)left : room.want;
+	if (*got < room.need)
 		return -EDQUOT;
 	result = slot_take(&store->slots, slot);
 	if (!result)
@@ -123,15 +123,14 @@ static bool make_room(struct store *store, uint64_t reclaims)
 	return others;
 }
 
-int store_take_space(struct store *store, uint32_t need, uint32_t want, uint32_t *slot,
-		     uint32_t *got)
+int store_take_space(struct store *store, struct store_room room, uint32_t *slot, uint32_t *got)
 {
 	uint64_t reclaims;
 	int result;
 
 	do {
 		pthread_mutex_lock(&store->lock);
-		result = try_take_space(store, need, want, slot, got);
+		result = try_take_space(store, room, slot, got);
 		reclaims = store->reclaims;
 		pthread_mutex_unlock(&store->lock);
 	} while ((result == -EDQUOT || result == -ENOSPC) && make_room(store, reclaims));

@@ -37,6 +37,11 @@ int store_writer_create(struct store *store, struct store_writer **out)
 	return 0;
 }
 
+void store_writer_use_reserve(struct store_writer *writer)
+{
+	writer->uses_reserve = true;
+}
+
 int store_writer_prepare(struct store_writer *writer)
 {
 	int result = 0;
@@ -56,12 +61,12 @@ static bool to_file(const struct store *store)
 }
 
 /* Reserves room in a pool that has nothing behind it. */
-static int reserve_pool_alone(struct store *store, uint32_t *got)
+static int reserve_pool_alone(struct store *store, uint64_t keep, uint32_t *got)
 {
 	uint64_t taken, left;
 
 	pthread_mutex_lock(&store->lock);
-	taken = store->pool_bytes + store->pool_reserved;
+	taken = store->pool_bytes + store->pool_reserved + keep;
 	left = store->config.pool_bytes > taken ? store->config.pool_bytes - taken : 0;
 	left &= ~(uint64_t)(STORE_PAGE - 1);
 	*got = left < SEGMENT_MAX ? (uint32_t)left : SEGMENT_MAX;
@@ -74,16 +79,18 @@ static int reserve_pool_alone(struct store *store, uint32_t *got)
 static int reserve(struct store_writer *writer, uint32_t *slot, uint32_t *got)
 {
 	struct store *store = writer->store;
+	uint64_t left = writer->uses_reserve ? 0 : store->reserve;
 	int result;
 
 	*slot = SLOT_NONE;
 	if (to_file(store)) {
 		uint32_t need = store_file_cost(store, RECORD_RAW);
 
-		return store_take_space(store, need, SEGMENT_MAX, slot, got);
+		return store_take_space(store, (struct store_room){need, SEGMENT_MAX, left}, slot,
+					got);
 	}
 	if (!store->has_file)
-		return reserve_pool_alone(store, got);
+		return reserve_pool_alone(store, left, got);
 	result = store_evict(writer);
 	if (result)
 		return result;

@@ -199,10 +199,24 @@ static bool is_wanted(struct swap *swap)
 	return wanted;
 }
 
-/* One round of compaction, by a single thread: it is in no hurry. True: it moved something. */
+static uint64_t occupied(struct store *store)
+{
+	struct store_usage usage;
+
+	store_get_usage(store, &usage);
+	return usage.file_bytes + usage.pool_bytes;
+}
+
+/*
+ * One round of compaction, by a single thread: it is in no hurry. True: the store is smaller now, so
+ * that another round may be worth it.
+ */
 static bool compact(struct swap *swap, bool (*interrupted)(struct swap *swap))
 {
-	if (store_pick_victims(swap->session->store) == 0)
+	struct store *store = swap->session->store;
+	uint64_t before = occupied(store);
+
+	if (store_pick_victims(store) == 0)
 		return false;
 	swap->tidy_job.next = 0;
 	swap->tidy_job.done = swap->tidy_job.moved = 0;
@@ -211,24 +225,27 @@ static bool compact(struct swap *swap, bool (*interrupted)(struct swap *swap))
 	if (interrupted(swap))
 		atomic_store(&swap->tidy_job.stop, true);
 	crew_run(swap->session->pager, pager_compact, &swap->tidy_job, 1);
-	return swap->tidy_job.moved > 0;
+	while (store_reclaim(store))
+		;
+	return occupied(store) < before;
 }
 
-/* Punches what is free and moves what lies scattered. True: there is more room than before. */
+/*
+ * Drops stored copies that their pages have outgrown, moves what lies scattered, and punches what is
+ * free. True: there is more room than before.
+ */
 static bool make_room(struct swap *swap)
 {
-	struct session *session = swap->session;
-	struct store_usage before, after;
+	struct store *store = swap->session->store;
+	uint64_t before = occupied(store);
 
-	store_get_usage(session->store, &before);
-	while (store_reclaim(session->store))
+	if (run_crew(swap, pager_trim, true))
+		return false;
+	while (store_reclaim(store))
 		;
-	if (store_is_sparse(session->store))
-		compact(swap, is_cancelled);
-	while (store_reclaim(session->store))
+	while (!is_cancelled(swap) && compact(swap, is_cancelled))
 		;
-	store_get_usage(session->store, &after);
-	return after.file_bytes + after.pool_bytes < before.file_bytes + before.pool_bytes;
+	return occupied(store) < before;
 }
 
 static int say_store_is_full(const struct swap *swap, struct error *err)
