@@ -102,7 +102,7 @@ if [ -n "$names" ]; then
 fi
 
 # How long the storm of random operations lasts; it is short otherwise.
-EBB_STORM_SECONDS=${EBB_STORM_SECONDS:-60}
+EBB_STORM_SECONDS=${EBB_STORM_SECONDS:-30}
 export EBB_STORM_SECONDS
 
 build asan "$builds/asan"

@@ -12,8 +12,8 @@
 /* The shortest that the scheduler takes. */
 #define SHORT_SLICE_NS 100000
 
-/* A tenth of the weight of others, where all CPUs are busy; all of it where they are not. */
-#define BULK_NICE 10
+/* A third of the weight of others, where all CPUs are busy; all there is where they are not. */
+#define BULK_NICE 5
 
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg)
 {

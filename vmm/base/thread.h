@@ -22,7 +22,7 @@ void thread_want_short_slice(void);
 
 /*
  * The calling thread works in bulk, and whoever wakes meanwhile goes before it: lowers its priority
- * (by 10 nice levels), for good.
+ * (by a few nice levels), for good.
  */
 void thread_yield_to_others(void);
 
