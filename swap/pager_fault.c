@@ -179,15 +179,17 @@ static int copy_fetched(struct pager_context *context)
 	count = pager_fetched(pager, fetch);
 	if (count > 0)
 		result = copy_runs(pager, fetch, count, &done);
+	for (size_t i = 0; i < done; i++)
+		working_set_note(pager->working_set, fetch->pages[i]);
+	if (done > 0) {
+		pager_count(pager, COUNT_COPIED, 1);
+		pager_count(pager, COUNT_AHEAD, done - 1);
+	}
 	page_map_unlock(pager->map, fetch->pages[0]);
 	if (filling)
 		guest_memory_fill_end(pager->memory);
 	if (done == 0)
 		return result;
-	for (size_t i = 0; i < done; i++)
-		working_set_note(pager->working_set, fetch->pages[i]);
-	pager_count(pager, COUNT_COPIED, 1);
-	pager_count(pager, COUNT_AHEAD, done - 1);
 	read_ahead_done(&pager->read_ahead, fetch->pages[0],
 			done == fetch->count ? fetch->reach : fetch->pages[done] - fetch->pages[0]);
 	return 0;
