@@ -25,7 +25,7 @@ static size_t crew_size(void)
 static void *run_member(void *arg)
 {
 	struct member *member = arg;
-	struct pager_context *context;
+	struct pager_context *context = NULL;
 
 	member->result = pager_context_create(member->pager, &context);
 	if (member->result) {
@@ -52,7 +52,7 @@ int crew_run(struct pager *pager, crew_work work, struct pager_job *job, size_t 
 
 	if (wanted > most)
 		wanted = most;
-	for (size_t i = 0; i < wanted; i++)
+	for (size_t i = 0; i < CREW_MAX; i++)
 		members[i] = (struct member){.pager = pager, .work = work, .job = job};
 	while (count < wanted &&
 	       !thread_start(&members[count].thread, "ebb-swap", run_in_bulk, &members[count]))

@@ -15,7 +15,7 @@ static size_t bucket_of(uint64_t ns)
 	if (ns < 1ull << FIRST_BIT)
 		return ns / FIRST_SIZE;
 	exponent = 63u - (unsigned)__builtin_clzll(ns);
-	bucket = (exponent - FIRST_BIT + 1) * SUB + (ns >> (exponent - SUB_BITS)) % SUB;
+	bucket = (size_t)(exponent - FIRST_BIT + 1) * SUB + (ns >> (exponent - SUB_BITS)) % SUB;
 	return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
 }
 

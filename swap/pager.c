@@ -339,16 +339,17 @@ static uint64_t remove_stretch(struct pager *pager, size_t first, size_t end)
 int pager_remove(struct pager *pager, uint64_t start, uint64_t end)
 {
 	uint64_t removed = 0;
-	size_t page, behind, first, stretch_end;
+	size_t page, behind, first, end_of_stretch;
 
 	if (take_announced_zap(pager, start, end))
 		return 0;
 	if (!pager_find_pages(pager, start, end, &page))
 		return -EFAULT;
 	behind = page + (end - start) / GUEST_PAGE_SIZE;
-	for (; page < behind; page = stretch_end) {
-		pager_next_stretch(pager, page, behind - page, &first, &stretch_end);
-		removed += remove_stretch(pager, first, stretch_end);
+	while (page < behind &&
+	       pager_next_stretch(pager, page, behind - page, &first, &end_of_stretch)) {
+		removed += remove_stretch(pager, first, end_of_stretch);
+		page = end_of_stretch;
 	}
 	pager_count(pager, COUNT_REMOVED, removed);
 	if (removed > 0 && pager->dropped)

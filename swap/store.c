@@ -51,9 +51,9 @@ static uint64_t reserve_of(const struct store_config *config)
 {
 	uint64_t limit = config->path ? config->limit_bytes : config->pool_bytes;
 
-	return limit >= 32 * SEGMENT_MAX  ? 2 * SEGMENT_MAX
-	       : limit >= 8 * SEGMENT_MAX ? SEGMENT_MAX
-					  : 0;
+	return limit >= 32ull * SEGMENT_MAX  ? 2ull * SEGMENT_MAX
+	       : limit >= 8ull * SEGMENT_MAX ? SEGMENT_MAX
+					     : 0;
 }
 
 int store_create(const struct store_config *config, struct store **out, struct error *err)
