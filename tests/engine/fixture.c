@@ -48,9 +48,14 @@ void engine_create(struct engine *engine, size_t pages, bool with_monitor)
 {
 	const struct pager_region whole = {0, pages * GUEST_PAGE_SIZE};
 	const struct monitor_callbacks callbacks = {engine, note_trouble};
-	const struct store_config store = test_store();
+	struct store_config store = test_store();
 	struct error err;
 
+	/*
+	 * The test's thread is the guest and works on jobs too. io_uring interrupts its faults to complete
+	 * requests; it then faults again, and a second answer may come when the page has been staged.
+	 */
+	store.io = STORE_IO_THREADS;
 	memset(engine, 0, sizeof(*engine));
 	engine->memory = create_memory(pages);
 	engine->guest = guest_memory_guest_view(engine->memory);
