@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <xxhash.h>
@@ -126,26 +125,6 @@ void pager_on_drop(struct pager *pager, void (*dropped)(void *opaque), void *opa
 	pager->dropped_opaque = opaque;
 }
 
-void *pager_map_buffer(size_t length)
-{
-	void *buffer =
-		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (buffer == MAP_FAILED)
-		return NULL;
-	/* What guests hold belongs into no core dump and no child. */
-	madvise(buffer, length, MADV_DONTDUMP);
-	madvise(buffer, length, MADV_DONTFORK);
-	madvise(buffer, length, MADV_NOHUGEPAGE);
-	return buffer;
-}
-
-void pager_unmap_buffer(void *buffer, size_t length)
-{
-	if (buffer)
-		munmap(buffer, length);
-}
-
 int pager_context_create(struct pager *pager, struct pager_context **out)
 {
 	struct pager_context *context = calloc(1, sizeof(*context));
@@ -154,7 +133,7 @@ int pager_context_create(struct pager *pager, struct pager_context **out)
 	if (!context)
 		return -ENOMEM;
 	context->pager = pager;
-	context->fetch.data = pager_map_buffer(READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+	context->fetch.data = buffer_map(READ_AHEAD_MAX * GUEST_PAGE_SIZE);
 	if (!context->fetch.data)
 		goto free_context;
 	result = store_reader_create(pager->store, &context->reader);
@@ -164,7 +143,7 @@ int pager_context_create(struct pager *pager, struct pager_context **out)
 	return 0;
 
 unmap_data:
-	pager_unmap_buffer(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+	buffer_unmap(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
 free_context:
 	free(context);
 	return result;
@@ -178,7 +157,7 @@ void pager_context_destroy(struct pager_context *context)
 	pager_destroy_parcels(context);
 	store_writer_destroy(context->writer);
 	store_reader_destroy(context->reader);
-	pager_unmap_buffer(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
+	buffer_unmap(context->fetch.data, READ_AHEAD_MAX * GUEST_PAGE_SIZE);
 	free(context);
 }
 

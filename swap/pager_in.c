@@ -45,13 +45,13 @@ struct load {
 static int create_loads(struct pager_context *context)
 {
 	if (!context->loads)
-		context->loads = pager_map_buffer(LOADS * sizeof(struct load));
+		context->loads = buffer_map(LOADS * sizeof(struct load));
 	return context->loads ? 0 : -ENOMEM;
 }
 
 void pager_destroy_loads(struct pager_context *context)
 {
-	pager_unmap_buffer(context->loads, LOADS * sizeof(struct load));
+	buffer_unmap(context->loads, LOADS * sizeof(struct load));
 	context->loads = NULL;
 }
 

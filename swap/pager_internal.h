@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "swap/buffer.h"
 #include "swap/pager.h"
 #include "swap/read_ahead.h"
 #include "swap/working_set.h"
@@ -113,10 +114,6 @@ static inline bool same_entry(struct page_entry a, struct page_entry b)
 {
 	return a.state == b.state && a.has_copy == b.has_copy && a.location == b.location;
 }
-
-/* A stretch of zeroed memory for buffers, or NULL. */
-void *pager_map_buffer(size_t length);
-void pager_unmap_buffer(void *buffer, size_t length);
 
 /* The hash that a page is recognised by. */
 uint64_t pager_hash(const struct pager *pager, const void *page);

@@ -5,13 +5,13 @@
 int parcels_create(struct pager_context *context)
 {
 	if (!context->parcels)
-		context->parcels = pager_map_buffer(PARCELS * sizeof(struct parcel));
+		context->parcels = buffer_map(PARCELS * sizeof(struct parcel));
 	return context->parcels ? 0 : -ENOMEM;
 }
 
 void pager_destroy_parcels(struct pager_context *context)
 {
-	pager_unmap_buffer(context->parcels, PARCELS * sizeof(struct parcel));
+	buffer_unmap(context->parcels, PARCELS * sizeof(struct parcel));
 	context->parcels = NULL;
 }
 

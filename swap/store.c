@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "swap/store_internal.h"
 
@@ -113,26 +112,6 @@ void store_destroy(struct store *store)
 }
 
 /* ---- buffers ---- */
-
-void *buffer_map(size_t size)
-{
-	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (bytes == MAP_FAILED)
-		return NULL;
-	/* What guests hold belongs into no core dump; the rest matters to what is spent on them. */
-	madvise(bytes, size, MADV_DONTDUMP);
-	madvise(bytes, size, MADV_DONTFORK);
-	madvise(bytes, size, MADV_NOHUGEPAGE);
-	return bytes;
-}
-
-void buffer_unmap(void *bytes, size_t size)
-{
-	if (bytes)
-		munmap(bytes, size);
-}
 
 void *segment_buffer_get(struct store *store, size_t size)
 {

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "swap/buffer.h"
 #include "swap/cipher.h"
 #include "swap/codec.h"
 #include "swap/segment.h"
@@ -67,11 +68,7 @@ struct buffer {
 void store_add_writer(struct store *store);
 void store_remove_writer(struct store *store);
 
-/* Page-aligned memory, neither inherited nor dumped nor made of huge pages. NULL: no memory. */
-void *buffer_map(size_t size);
-void buffer_unmap(void *bytes, size_t size);
-
-/* The same for segments, counted in ram_bytes; whole ones are used again. */
+/* Buffers of segments, counted in ram_bytes; whole ones are used again. */
 void *segment_buffer_get(struct store *store, size_t size);
 void segment_buffer_put(struct store *store, struct buffer buffer);
 

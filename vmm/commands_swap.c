@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdint.h>
 
+#include "swap/store.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/machine.h"
@@ -171,17 +172,6 @@ static json_t *counters_object(const struct swap_counters *counters)
 	return numbers_object(counters, members, ARRAY_SIZE(members));
 }
 
-static const char *compression_name(enum store_compression compression)
-{
-	static const char *const names[] = {
-		[STORE_COMPRESS_LZ4] = "lz4",
-		[STORE_COMPRESS_ZSTD] = "zstd",
-		[STORE_COMPRESS_NONE] = "none",
-	};
-
-	return names[compression];
-}
-
 static json_t *path_or_null(const char *path)
 {
 	return path ? control_json_string(path) : json_null();
@@ -204,7 +194,7 @@ static json_t *store_object(const struct swap_status *swap)
 		"{s:o,s:I,s:I,s:s,s:i,s:b,s:b,s:b}", "path", path_or_null(config->path),
 		"pool_limit_bytes", commands_number(config->pool_bytes), "limit_bytes",
 		commands_number(config->limit_bytes), "compression",
-		compression_name(config->compression), "level", config->level, "encryption",
+		store_compression_name(config->compression), "level", config->level, "encryption",
 		config->encrypt, "uring", swap->store.uring, "direct", swap->store.direct);
 
 	return join(choices, numbers_object(&swap->store, members, ARRAY_SIZE(members)));
