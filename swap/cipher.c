@@ -13,9 +13,8 @@
 #define NONCE_BYTES 12u
 
 struct cipher_key {
-	const EVP_CIPHER *algorithm; /* NULL: checksums */
-	EVP_CIPHER *fetched;
-	uint8_t *bytes; /* KEY_BYTES, secret */
+	EVP_CIPHER *algorithm; /* NULL: checksums */
+	uint8_t *bytes;        /* KEY_BYTES, secret */
 };
 
 struct cipher {
@@ -80,9 +79,8 @@ int cipher_key_create(bool encrypt, struct cipher_key **out)
 	}
 	result = fill_random(key->bytes, KEY_BYTES);
 	if (!result && encrypt) {
-		key->fetched = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-		key->algorithm = key->fetched;
-		result = key->fetched ? warm_up(key) : -EIO;
+		key->algorithm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+		result = key->algorithm ? warm_up(key) : -EIO;
 	}
 	if (!result) {
 		*out = key;
@@ -97,7 +95,7 @@ void cipher_key_destroy(struct cipher_key *key)
 {
 	if (!key)
 		return;
-	EVP_CIPHER_free(key->fetched);
+	EVP_CIPHER_free(key->algorithm);
 	secret_free(key->bytes);
 	free(key);
 }

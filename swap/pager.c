@@ -161,11 +161,6 @@ void pager_context_destroy(struct pager_context *context)
 	free(context);
 }
 
-int pager_create_writer(struct pager_context *context)
-{
-	return context->writer ? 0 : store_writer_create(context->pager->store, &context->writer);
-}
-
 int pager_register(struct pager *pager)
 {
 	uint8_t *view = guest_memory_guest_view(pager->memory);

@@ -117,11 +117,9 @@ static int move_stretch(struct pager_context *context, size_t first, size_t end,
 int pager_compact(struct pager_context *context, struct pager_job *job)
 {
 	size_t total = page_map_pages(context->pager->map), first, end;
-	int result = pager_create_writer(context);
+	int result = parcels_create_with_writer(context);
 	int finished;
 
-	if (!result)
-		result = parcels_create(context);
 	if (result)
 		return pager_end_job(job, result);
 	store_writer_use_reserve(context->writer);

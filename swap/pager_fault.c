@@ -245,11 +245,6 @@ int pager_fault(struct pager_context *context, uint64_t address, enum pager_answ
 	return result;
 }
 
-void pager_fault_begin(struct pager_context *context)
-{
-	pager_begin_fetch(context);
-}
-
 int pager_fault_read(struct pager_context *context, enum pager_answer *answer)
 {
 	struct pager *pager = context->pager;

@@ -59,7 +59,7 @@ static bool has_changed(struct pager *pager, const struct fetch *fetch)
 	return changed;
 }
 
-void pager_begin_fetch(struct pager_context *context)
+void pager_fault_begin(struct pager_context *context)
 {
 	struct fetch *fetch = &context->fetch;
 

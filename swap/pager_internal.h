@@ -168,9 +168,6 @@ int pager_copy_in(struct pager *pager, size_t first, size_t count, const uint8_t
  */
 void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, size_t most);
 
-/* Asks for what was planned, to be waited for by pager_fetch(). */
-void pager_begin_fetch(struct pager_context *context);
-
 /*
  * Reads what was planned, without any lock; if not all of it can be read, the first page alone. 0;
  * -EAGAIN: the first page's entry has changed, look again; else what the store said, several times.
@@ -194,7 +191,6 @@ void pager_give_way(struct pager *pager);
 /* What a job's thread returns, and whether the others go on. */
 int pager_end_job(struct pager_job *job, int result);
 
-int pager_create_writer(struct pager_context *context);
 void pager_destroy_parcels(struct pager_context *context);
 void pager_destroy_loads(struct pager_context *context);
 

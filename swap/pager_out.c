@@ -343,11 +343,9 @@ static int write_stretch(struct pager_context *context, size_t page, size_t behi
 int pager_write_out(struct pager_context *context, struct pager_job *job)
 {
 	size_t total = page_map_pages(context->pager->map), first, end;
-	int result = pager_create_writer(context);
+	int result = parcels_create_with_writer(context);
 	int finished;
 
-	if (!result)
-		result = parcels_create(context);
 	if (result)
 		return pager_end_job(job, result);
 	while (!result && pager_take(job, total, STRETCH, &first, &end)) {

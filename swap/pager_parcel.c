@@ -9,6 +9,15 @@ int parcels_create(struct pager_context *context)
 	return context->parcels ? 0 : -ENOMEM;
 }
 
+int parcels_create_with_writer(struct pager_context *context)
+{
+	int result = parcels_create(context);
+
+	if (result || context->writer)
+		return result;
+	return store_writer_create(context->pager->store, &context->writer);
+}
+
 void pager_destroy_parcels(struct pager_context *context)
 {
 	buffer_unmap(context->parcels, PARCELS * sizeof(struct parcel));

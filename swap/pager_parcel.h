@@ -31,6 +31,9 @@ struct parcel {
 /* Makes the context's parcels, once. 0 or -ENOMEM. */
 int parcels_create(struct pager_context *context);
 
+/* The same, and the writer that they go to. 0 or -errno. */
+int parcels_create_with_writer(struct pager_context *context);
+
 static inline struct parcel *parcels_open(struct pager_context *context)
 {
 	return &context->parcels[context->parcels->open];
