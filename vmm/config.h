@@ -9,11 +9,13 @@
 #include "swap/swap.h"
 #include "vmm/swap_policy.h"
 
-#define VM_CPUS_MAX    64
-#define VM_DISKS_MAX   14
-#define VM_MEMORY_MIN  (16ull << 20)
-#define VM_NAME_MAX    64
-#define VM_DISK_ID_MAX 20 /* virtio-blk's serial string, virtio 1.2, section 5.2.6 */
+#define VM_CPUS_MAX     64
+#define VM_DISKS_MAX    14
+#define VM_NETS_MAX     8
+#define VM_FORWARDS_MAX 32
+#define VM_MEMORY_MIN   (16ull << 20)
+#define VM_NAME_MAX     64
+#define VM_DISK_ID_MAX  20 /* virtio-blk's serial string, virtio 1.2, section 5.2.6 */
 
 enum serial_kind {
 	SERIAL_STDIO,
@@ -28,6 +30,25 @@ struct disk_config {
 	char id[VM_DISK_ID_MAX + 1];
 };
 
+enum net_kind {
+	NET_TAP,
+	NET_USER, /* through passt */
+};
+
+/* A port of the host that leads to a port of the guest (TCP). */
+struct net_forward {
+	uint16_t host_port;
+	uint16_t guest_port;
+};
+
+struct net_config {
+	enum net_kind kind;
+	const char *interface;                        /* NET_TAP: its name */
+	uint8_t mac[6];                               /* all zero: one is made up */
+	struct net_forward forwards[VM_FORWARDS_MAX]; /* NET_USER */
+	size_t forward_count;
+};
+
 /* The strings belong to whoever filled the struct in and outlive it. */
 struct vm_config {
 	char name[VM_NAME_MAX + 1];
@@ -38,6 +59,8 @@ struct vm_config {
 	unsigned cpus;
 	struct disk_config disks[VM_DISKS_MAX];
 	size_t disk_count;
+	struct net_config nets[VM_NETS_MAX];
+	size_t net_count;
 	enum serial_kind serial;
 	const char *serial_path;  /* SERIAL_FILE */
 	const char *control_path; /* NULL: the default place */

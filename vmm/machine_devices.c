@@ -9,20 +9,11 @@
 #include "devices/power.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
-#include "devices/virtio_balloon.h"
-#include "devices/virtio_blk.h"
 #include "devices/virtio_mmio.h"
-#include "devices/virtio_rng.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/thread.h"
 #include "vmm/machine_internal.h"
-
-/* How long a reset waits for one device in all, and between two looks at whether that makes sense. */
-#define RESET_PATIENCE_NS (60 * NS_PER_SEC)
-#define RESET_LOOK_NS     (100 * NS_PER_MS)
-
-_Static_assert(SLOT_DISK_0 + VM_DISKS_MAX <= PLATFORM_VIRTIO_SLOTS, "a slot for every disk");
 
 static size_t serial_to_chardev(void *opaque, const uint8_t *data, size_t length)
 {
@@ -89,60 +80,6 @@ static int create_platform_devices(struct machine *machine, struct chardev *seri
 				      &devices->power);
 	if (result)
 		return error_errno(err, -result, "create the platform's devices");
-	return 0;
-}
-
-/* Puts @device, if its creation gave @result 0, into @slot; takes care of it on failure too. */
-static int plug(struct machine_devices *devices, unsigned slot, int result,
-		struct virtio_device *device, const char *name, struct error *err)
-{
-	if (!result) {
-		result = virtio_mmio_create(device, devices->io_loop, &devices->virtio[slot]);
-		if (result)
-			virtio_device_destroy(device);
-	}
-	if (result)
-		return error_errno(err, -result, "create device %s", name);
-	return 0;
-}
-
-static int create_disk(struct machine *machine, unsigned slot, const struct disk_config *config,
-		       struct error *err)
-{
-	struct virtio_device *device = NULL;
-	struct block *block;
-	int result;
-
-	result = block_open(config->path, config->read_only, config->id, &block, err);
-	if (result)
-		return result;
-	result = virtio_blk_create(machine->memory, machine->devices.io_loop, block, BLOCK_IO_AUTO,
-				   &device);
-	if (result)
-		block_close(block);
-	return plug(&machine->devices, slot, result, device, config->path, err);
-}
-
-static int create_virtio_devices(struct machine *machine, const struct vm_config *config,
-				 struct error *err)
-{
-	struct machine_devices *devices = &machine->devices;
-	struct virtio_device *device = NULL;
-	int result;
-
-	result = virtio_rng_create(machine->memory, devices->io_loop, &device);
-	result = plug(devices, SLOT_RNG, result, device, "virtio-rng", err);
-	if (result)
-		return result;
-	result = virtio_balloon_create(machine->memory, devices->io_loop, &device);
-	result = plug(devices, SLOT_BALLOON, result, device, "virtio-balloon", err);
-	if (result)
-		return result;
-	for (size_t i = 0; i < config->disk_count; i++) {
-		result = create_disk(machine, SLOT_DISK_0 + (unsigned)i, &config->disks[i], err);
-		if (result)
-			return result;
-	}
 	return 0;
 }
 
@@ -220,7 +157,7 @@ int machine_devices_create(struct machine *machine, const struct vm_config *conf
 	result = create_platform_devices(machine, serial, err);
 	if (result)
 		return result;
-	result = create_virtio_devices(machine, config, err);
+	result = machine_virtio_create(machine, config, err);
 	if (result)
 		return result;
 	result = attach_devices(devices);
@@ -256,31 +193,14 @@ void machine_devices_destroy(struct machine *machine)
 	bus_destroy(devices->pio);
 }
 
-/* A slow disk is waited for; not one whose transfers wait for guest memory that does not come. */
-static int reset_virtio(struct machine *machine, struct virtio_mmio *mmio)
-{
-	uint64_t start = clock_monotonic_ns();
-	int result;
-
-	do {
-		result = virtio_mmio_try_reset(mmio, RESET_LOOK_NS);
-	} while (result == -ETIMEDOUT && !atomic_load(&machine->stuck) &&
-		 clock_monotonic_ns() - start < RESET_PATIENCE_NS);
-	return result;
-}
-
 int machine_devices_reset(struct machine *machine, struct error *err)
 {
 	struct machine_devices *devices = &machine->devices;
 
-	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++) {
-		int result =
-			devices->virtio[slot] ? reset_virtio(machine, devices->virtio[slot]) : 0;
+	int result = machine_virtio_reset(machine, err);
 
-		if (result)
-			return error_errno(err, -result, "%s: its transfers do not end",
-					   virtio_mmio_device(devices->virtio[slot])->ops->name);
-	}
+	if (result)
+		return result;
 	power_reset(devices->power);
 	rtc_reset(devices->rtc);
 	i8042_reset(devices->i8042);
@@ -288,21 +208,6 @@ int machine_devices_reset(struct machine *machine, struct error *err)
 	return 0;
 }
 
-static int wire_virtio(struct machine *machine, unsigned slot, struct error *err)
-{
-	struct virtio_mmio *mmio = machine->devices.virtio[slot];
-	uint64_t notify = platform_virtio_base(slot) + VIRTIO_MMIO_NOTIFY_OFFSET;
-	int result;
-
-	result = kvm_add_irqfd(&machine->kvm, virtio_mmio_irq_fd(mmio), platform_virtio_gsi(slot),
-			       err);
-	for (unsigned i = 0; !result && i < virtio_mmio_queue_count(mmio); i++)
-		result = kvm_add_ioeventfd(&machine->kvm, virtio_mmio_queue_eventfd(mmio, i),
-					   notify, i, err);
-	return result;
-}
-
-/* Interrupts and queue kicks by KVM, without a detour through a thread of ours. */
 int machine_devices_wire(struct machine *machine, struct error *err)
 {
 	const struct machine_devices *devices = &machine->devices;
@@ -319,20 +224,7 @@ int machine_devices_wire(struct machine *machine, struct error *err)
 
 	for (size_t i = 0; !result && i < ARRAY_SIZE(lines); i++)
 		result = kvm_add_irqfd(&machine->kvm, lines[i].fd, lines[i].gsi, err);
-	for (unsigned slot = 0; !result && slot < PLATFORM_VIRTIO_SLOTS; slot++)
-		if (devices->virtio[slot])
-			result = wire_virtio(machine, slot, err);
-	return result;
-}
-
-uint32_t machine_devices_slots(const struct machine *machine)
-{
-	uint32_t slots = 0;
-
-	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
-		if (machine->devices.virtio[slot])
-			slots |= 1u << slot;
-	return slots;
+	return result ? result : machine_virtio_wire(machine, err);
 }
 
 static void *io_thread(void *opaque)

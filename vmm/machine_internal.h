@@ -3,7 +3,8 @@
  *
  *   machine.c           what it is made of (machine_create), its life: start, pause, reset, stop
  *   machine_vm.c        KVM's share: VM, memslots, interrupt wiring, vCPU state
- *   machine_devices.c   the devices, their place on the buses, the I/O thread
+ *   machine_devices.c   the platform's devices, everybody's place on the buses, the I/O thread
+ *   machine_virtio.c    the virtio devices
  *   machine_events.c    what other threads report: reset, poweroff, crash, swap trouble
  *
  * The main thread alone changes the machine. machine->lock guards the fields named below and is
@@ -28,11 +29,10 @@
 
 #define MACHINE_CRASH_REASON_MAX 1024
 
-/* Virtio slots with a fixed use; disks come behind. */
+/* Virtio slots with a fixed use; what the user asked for comes behind, disks first. */
 enum {
 	SLOT_RNG,
 	SLOT_BALLOON,
-	SLOT_DISK_0,
 };
 
 struct virtio_mmio;
@@ -49,7 +49,8 @@ struct machine_devices {
 	struct i8042 *i8042;
 	struct rtc *rtc;
 	struct power *power;
-	struct virtio_mmio *virtio[PLATFORM_VIRTIO_SLOTS]; /* NULL: placeholder */
+	struct virtio_mmio *virtio[PLATFORM_VIRTIO_SLOTS]; /* behind virtio_count: placeholders */
+	unsigned virtio_count;
 
 	struct event_loop *io_loop;
 	pthread_t io_thread;
@@ -99,13 +100,21 @@ int machine_devices_create(struct machine *machine, const struct vm_config *conf
 void machine_devices_destroy(struct machine *machine);
 /* The vCPUs are stopped, the I/O thread runs. Fails if a device's transfers do not end. */
 int machine_devices_reset(struct machine *machine, struct error *err);
+/* Interrupts and queue kicks by KVM, without a detour through a thread of ours. */
 int machine_devices_wire(struct machine *machine, struct error *err);
-uint32_t machine_devices_slots(const struct machine *machine);
 int machine_io_start(struct machine *machine, struct error *err);
 /* False: it does not answer within a second. */
 bool machine_io_answers(struct machine *machine);
 /* False: the I/O thread does not end, because it sleeps in guest memory for ever. */
 bool machine_io_stop(struct machine *machine);
+
+/* machine_virtio.c; threads and failures as above */
+int machine_virtio_create(struct machine *machine, const struct vm_config *config,
+			  struct error *err);
+int machine_virtio_reset(struct machine *machine, struct error *err);
+int machine_virtio_wire(struct machine *machine, struct error *err);
+/* Bit N: slot N has a device. */
+uint32_t machine_virtio_slots(const struct machine *machine);
 
 /* machine_events.c: callbacks, on any thread */
 void machine_on_first_run(void *opaque);

@@ -196,7 +196,7 @@ int machine_load(struct machine *machine, struct error *err)
 		.cpus = machine->cpus,
 		.memory = machine->memory,
 		.cmdline = boot_image_cmdline(machine->image),
-		.virtio_slots = machine_devices_slots(machine),
+		.virtio_slots = machine_virtio_slots(machine),
 	};
 	int result = boot_image_load(machine->image, &platform, &machine->entry, err);
 

@@ -14,49 +14,6 @@
 #define MEMORY_DEFAULT  (512 * MIB)
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
-enum option_id {
-	OPTION_NAME = 256, /* beyond any character */
-	OPTION_KERNEL,
-	OPTION_INITRD,
-	OPTION_CMDLINE,
-	OPTION_MEMORY,
-	OPTION_CPUS,
-	OPTION_DISK,
-	OPTION_SERIAL,
-	OPTION_CONTROL,
-	OPTION_SWAP_DIR,
-	OPTION_SWAP_POOL,
-	OPTION_SWAP_LIMIT,
-	OPTION_SWAP_COMPRESS,
-	OPTION_SWAP_ENCRYPT,
-	OPTION_SWAP_IO,
-	OPTION_SWAP_AUTO,
-	OPTION_DUMP_DTB,
-	OPTION_HELP,
-};
-
-static const struct option long_options[] = {
-	{"name", required_argument, NULL, OPTION_NAME},
-	{"kernel", required_argument, NULL, OPTION_KERNEL},
-	{"initrd", required_argument, NULL, OPTION_INITRD},
-	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
-	{"memory", required_argument, NULL, OPTION_MEMORY},
-	{"cpus", required_argument, NULL, OPTION_CPUS},
-	{"disk", required_argument, NULL, OPTION_DISK},
-	{"serial", required_argument, NULL, OPTION_SERIAL},
-	{"control", required_argument, NULL, OPTION_CONTROL},
-	{"swap-dir", required_argument, NULL, OPTION_SWAP_DIR},
-	{"swap-pool", required_argument, NULL, OPTION_SWAP_POOL},
-	{"swap-limit", required_argument, NULL, OPTION_SWAP_LIMIT},
-	{"swap-compress", required_argument, NULL, OPTION_SWAP_COMPRESS},
-	{"swap-encrypt", required_argument, NULL, OPTION_SWAP_ENCRYPT},
-	{"swap-io", required_argument, NULL, OPTION_SWAP_IO},
-	{"swap-auto", required_argument, NULL, OPTION_SWAP_AUTO},
-	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
-	{"help", no_argument, NULL, OPTION_HELP},
-	{NULL, 0, NULL, 0},
-};
-
 int options_check_name(const char *name, struct error *err)
 {
 	size_t length = strlen(name);
@@ -70,7 +27,7 @@ int options_check_name(const char *name, struct error *err)
 	return 0;
 }
 
-static int parse_name(struct vm_config *config, const char *text, struct error *err)
+static int parse_name(struct vm_config *config, char *text, struct error *err)
 {
 	int result = options_check_name(text, err);
 
@@ -79,7 +36,7 @@ static int parse_name(struct vm_config *config, const char *text, struct error *
 	return result;
 }
 
-static int parse_memory(struct vm_config *config, const char *text, struct error *err)
+static int parse_memory(struct vm_config *config, char *text, struct error *err)
 {
 	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * page_size;
@@ -106,7 +63,7 @@ static int parse_memory(struct vm_config *config, const char *text, struct error
 	return 0;
 }
 
-static int parse_cpus(struct vm_config *config, const char *text, struct error *err)
+static int parse_cpus(struct vm_config *config, char *text, struct error *err)
 {
 	uint64_t cpus;
 
@@ -118,7 +75,7 @@ static int parse_cpus(struct vm_config *config, const char *text, struct error *
 	return 0;
 }
 
-static int parse_serial(struct vm_config *config, const char *text, struct error *err)
+static int parse_serial(struct vm_config *config, char *text, struct error *err)
 {
 	if (!strcmp(text, "stdio")) {
 		config->serial = SERIAL_STDIO;
@@ -235,51 +192,83 @@ static int parse_path(const char **path, const char *option, const char *text, s
 	return 0;
 }
 
-static int parse_option(struct vm_config *config, int id, char *value, struct error *err)
+static int parse_kernel(struct vm_config *config, char *text, struct error *err)
 {
-	switch (id) {
-	case OPTION_NAME:
-		return parse_name(config, value, err);
-	case OPTION_KERNEL:
-		return parse_path(&config->kernel, "kernel", value, err);
-	case OPTION_INITRD:
-		return parse_path(&config->initrd, "initrd", value, err);
-	case OPTION_CMDLINE:
-		config->cmdline = value;
-		return 0;
-	case OPTION_MEMORY:
-		return parse_memory(config, value, err);
-	case OPTION_CPUS:
-		return parse_cpus(config, value, err);
-	case OPTION_DISK:
-		return parse_disk(config, value, err);
-	case OPTION_SERIAL:
-		return parse_serial(config, value, err);
-	case OPTION_CONTROL:
-		return parse_path(&config->control_path, "control", value, err);
-	case OPTION_SWAP_DIR:
-		return parse_path(&config->swap.store.path, "swap-dir", value, err);
-	case OPTION_SWAP_POOL:
-		return options_parse_swap_pool(config, value, err);
-	case OPTION_SWAP_LIMIT:
-		return options_parse_swap_limit(config, value, err);
-	case OPTION_SWAP_COMPRESS:
-		return options_parse_swap_compress(config, value, err);
-	case OPTION_SWAP_ENCRYPT:
-		return options_parse_swap_encrypt(config, value, err);
-	case OPTION_SWAP_IO:
-		return options_parse_swap_io(config, value, err);
-	case OPTION_SWAP_AUTO:
-		return options_parse_swap_auto(config, value, err);
-	case OPTION_DUMP_DTB:
-		return parse_path(&config->dump_dtb, "dump-dtb", value, err);
-	default:
-		return OPTIONS_HELP;
-	}
+	return parse_path(&config->kernel, "kernel", text, err);
+}
+
+static int parse_initrd(struct vm_config *config, char *text, struct error *err)
+{
+	return parse_path(&config->initrd, "initrd", text, err);
+}
+
+static int parse_cmdline(struct vm_config *config, char *text, struct error *err)
+{
+	(void)err;
+	config->cmdline = text;
+	return 0;
+}
+
+static int parse_control(struct vm_config *config, char *text, struct error *err)
+{
+	return parse_path(&config->control_path, "control", text, err);
+}
+
+static int parse_dump_dtb(struct vm_config *config, char *text, struct error *err)
+{
+	return parse_path(&config->dump_dtb, "dump-dtb", text, err);
+}
+
+const struct run_option run_options[] = {
+	{"name", "NAME", "the VM's name for ctl, console and ls", false, parse_name},
+	{"kernel", "FILE", "bzImage, or ELF with a PVH entry; ebb looks at the file", false,
+	 parse_kernel},
+	{"initrd", "FILE", "initial RAM disk", false, parse_initrd},
+	{"cmdline", "TEXT", "the kernel's command line", false, parse_cmdline},
+	{"memory", "SIZE", "guest RAM, for example 512M or 4G", false, parse_memory},
+	{"cpus", "N", "virtual CPUs", false, parse_cpus},
+	{"disk", "PATH[,ro][,id=NAME]", "a raw file or block device", true, parse_disk},
+	{"serial", "stdio|none|file=PATH|pty", "where the serial port goes", false, parse_serial},
+	{"control", "PATH", "the control socket's path", false, parse_control},
+	{"swap-dir", "PATH", "directory or block device for swapped-out memory", false,
+	 options_parse_swap_dir},
+	{"swap-pool", "SIZE", "compressed memory stays in RAM up to SIZE", false,
+	 options_parse_swap_pool},
+	{"swap-limit", "SIZE", "what the store may take of the disk", false,
+	 options_parse_swap_limit},
+	{"swap-compress", "lz4|zstd[:LEVEL]|none", "how pages are compressed", false,
+	 options_parse_swap_compress},
+	{"swap-encrypt", "on|off", "whether pages are encrypted", false,
+	 options_parse_swap_encrypt},
+	{"swap-io", "auto|uring|threads", "how the store is read and written", false,
+	 options_parse_swap_io},
+	{"swap-auto", "POLICY", "swap by itself: idle=SECONDS, pressure, both, or off", false,
+	 options_parse_swap_auto},
+	{"dump-dtb", "FILE", "write the device tree to FILE and exit", false, parse_dump_dtb},
+};
+const size_t run_option_count = ARRAY_SIZE(run_options);
+
+#define HELP_INDEX   ARRAY_SIZE(run_options)
+#define FIRST_OPTION 256 /* getopt's values, beyond any character */
+
+/* The table as getopt wants it, --help behind. */
+static void make_long_options(struct option *options)
+{
+	for (size_t i = 0; i < run_option_count; i++)
+		options[i] = (struct option){
+			.name = run_options[i].name,
+			.has_arg = required_argument,
+			.val = FIRST_OPTION + (int)i,
+		};
+	options[HELP_INDEX] = (struct option){.name = "help", .val = 'h'};
+	options[HELP_INDEX + 1] = (struct option){0};
 }
 
 int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err)
 {
+	struct option long_options[ARRAY_SIZE(run_options) + 2];
+
+	make_long_options(long_options);
 	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
 	options_swap_defaults(config);
 	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
@@ -298,7 +287,9 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 		if (id == '?')
 			return error_say(err, EINVAL, "%.80s: no such option; see `ebb help run`",
 					 argv[optind - 1]);
-		result = parse_option(config, id, optarg, err);
+		if (id == 'h')
+			return OPTIONS_HELP;
+		result = run_options[id - FIRST_OPTION].parse(config, optarg, err);
 		if (result)
 			return result;
 	}

@@ -5,8 +5,24 @@
 #ifndef EBB_VMM_OPTIONS_H
 #define EBB_VMM_OPTIONS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "vmm/base/error.h"
 #include "vmm/config.h"
+
+/* One option of `ebb run`: the command line, help and whoever else knows them read this table. */
+struct run_option {
+	const char *name;     /* "memory", of --memory */
+	const char *argument; /* "SIZE" */
+	const char *help;     /* one line */
+	bool repeats;         /* it may be given several times, each adds something */
+	/* 0, or -EINVAL with one line in @err. Keeps pointers into @text, and may cut it up. */
+	int (*parse)(struct vm_config *config, char *text, struct error *err);
+};
+
+extern const struct run_option run_options[];
+extern const size_t run_option_count;
 
 enum {
 	OPTIONS_OK = 0,
@@ -15,8 +31,8 @@ enum {
 
 /*
  * @argv[0] is "run". Returns OPTIONS_OK with @config filled in, OPTIONS_HELP, or -EINVAL with one
- * line in @err: wrong usage, exit status 2. Strings of @config point into @argv, whose --disk
- * arguments are cut up in place. Not thread-safe (getopt).
+ * line in @err: wrong usage, exit status 2. Strings of @config point into @argv, whose
+ * arguments may be cut up in place. Not thread-safe (getopt).
  */
 int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err);
 

@@ -36,7 +36,15 @@ static int parse_size(const char *option, const char *text, uint64_t least, uint
 	return 0;
 }
 
-int options_parse_swap_pool(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_dir(struct vm_config *config, char *text, struct error *err)
+{
+	if (!*text)
+		return error_say(err, EINVAL, "--swap-dir: a path is missing");
+	config->swap.store.path = text;
+	return 0;
+}
+
+int options_parse_swap_pool(struct vm_config *config, char *text, struct error *err)
 {
 	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * page_size;
@@ -56,7 +64,7 @@ int options_parse_swap_pool(struct vm_config *config, const char *text, struct e
 	return 0;
 }
 
-int options_parse_swap_limit(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_limit(struct vm_config *config, char *text, struct error *err)
 {
 	uint64_t bytes;
 	int result = parse_size("swap-limit", text, OPTIONS_LIMIT_MIN, &bytes, err);
@@ -83,7 +91,7 @@ static int parse_level(const char *text, int *level, struct error *err)
 	return 0;
 }
 
-int options_parse_swap_compress(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_compress(struct vm_config *config, char *text, struct error *err)
 {
 	struct store_config *store = &config->swap.store;
 
@@ -106,7 +114,7 @@ int options_parse_swap_compress(struct vm_config *config, const char *text, stru
 	return 0;
 }
 
-int options_parse_swap_encrypt(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_encrypt(struct vm_config *config, char *text, struct error *err)
 {
 	bool on = !strcmp(text, "on");
 
@@ -116,7 +124,7 @@ int options_parse_swap_encrypt(struct vm_config *config, const char *text, struc
 	return 0;
 }
 
-int options_parse_swap_io(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_io(struct vm_config *config, char *text, struct error *err)
 {
 	static const struct {
 		const char *name;
@@ -136,7 +144,7 @@ int options_parse_swap_io(struct vm_config *config, const char *text, struct err
 	return error_say(err, EINVAL, "--swap-io %.80s: give auto, uring or threads", text);
 }
 
-int options_parse_swap_auto(struct vm_config *config, const char *text, struct error *err)
+int options_parse_swap_auto(struct vm_config *config, char *text, struct error *err)
 {
 	struct error why;
 

@@ -14,12 +14,13 @@
 /* What holds without any option: compressed by LZ4, encrypted, nowhere to go. */
 void options_swap_defaults(struct vm_config *config);
 
-int options_parse_swap_pool(struct vm_config *config, const char *text, struct error *err);
-int options_parse_swap_limit(struct vm_config *config, const char *text, struct error *err);
-int options_parse_swap_compress(struct vm_config *config, const char *text, struct error *err);
-int options_parse_swap_encrypt(struct vm_config *config, const char *text, struct error *err);
-int options_parse_swap_io(struct vm_config *config, const char *text, struct error *err);
-int options_parse_swap_auto(struct vm_config *config, const char *text, struct error *err);
+int options_parse_swap_dir(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_pool(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_limit(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_compress(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_encrypt(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_io(struct vm_config *config, char *text, struct error *err);
+int options_parse_swap_auto(struct vm_config *config, char *text, struct error *err);
 
 /* After the last option: what makes sense only together. */
 int options_settle_swap(const struct vm_config *config, struct error *err);

@@ -1,0 +1,136 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "arch/x86_64/platform_info.h"
+#include "devices/virtio_balloon.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_mmio.h"
+#include "devices/virtio_rng.h"
+#include "vmm/base/clock.h"
+#include "vmm/machine_internal.h"
+
+/* How long a reset waits for one device in all, and between two looks at whether that makes sense. */
+#define RESET_PATIENCE_NS (60 * NS_PER_SEC)
+#define RESET_LOOK_NS     (100 * NS_PER_MS)
+
+/*
+ * Puts @device, if its creation gave @result 0, into the next free slot; takes care of it on failure
+ * too.
+ */
+static int plug(struct machine_devices *devices, int result, struct virtio_device *device,
+		const char *name, struct error *err)
+{
+	if (!result && devices->virtio_count == PLATFORM_VIRTIO_SLOTS) {
+		virtio_device_destroy(device);
+		return error_say(err, ENOSPC,
+				 "%s: a machine has %d slots for virtio devices, of which entropy "
+				 "and balloon take two; use fewer devices",
+				 name, PLATFORM_VIRTIO_SLOTS);
+	}
+	if (!result) {
+		result = virtio_mmio_create(device, devices->io_loop,
+					    &devices->virtio[devices->virtio_count]);
+		if (result)
+			virtio_device_destroy(device);
+	}
+	if (result)
+		return error_errno(err, -result, "create device %s", name);
+	devices->virtio_count++;
+	return 0;
+}
+
+static int create_disk(struct machine *machine, const struct disk_config *config, struct error *err)
+{
+	struct virtio_device *device = NULL;
+	struct block *block;
+	int result;
+
+	result = block_open(config->path, config->read_only, config->id, &block, err);
+	if (result)
+		return result;
+	result = virtio_blk_create(machine->memory, machine->devices.io_loop, block, BLOCK_IO_AUTO,
+				   &device);
+	if (result)
+		block_close(block);
+	return plug(&machine->devices, result, device, config->path, err);
+}
+
+int machine_virtio_create(struct machine *machine, const struct vm_config *config,
+			  struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	struct virtio_device *device = NULL;
+	int result;
+
+	result = virtio_rng_create(machine->memory, devices->io_loop, &device);
+	result = plug(devices, result, device, "virtio-rng", err);
+	if (result)
+		return result;
+	result = virtio_balloon_create(machine->memory, devices->io_loop, &device);
+	assert(devices->virtio_count == SLOT_BALLOON);
+	result = plug(devices, result, device, "virtio-balloon", err);
+	if (result)
+		return result;
+	for (size_t i = 0; i < config->disk_count; i++) {
+		result = create_disk(machine, &config->disks[i], err);
+		if (result)
+			return result;
+	}
+	return 0;
+}
+
+/* A slow disk is waited for; not one whose transfers wait for guest memory that does not come. */
+static int reset_virtio(struct machine *machine, struct virtio_mmio *mmio)
+{
+	uint64_t start = clock_monotonic_ns();
+	int result;
+
+	do {
+		result = virtio_mmio_try_reset(mmio, RESET_LOOK_NS);
+	} while (result == -ETIMEDOUT && !atomic_load(&machine->stuck) &&
+		 clock_monotonic_ns() - start < RESET_PATIENCE_NS);
+	return result;
+}
+
+int machine_virtio_reset(struct machine *machine, struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+
+	for (unsigned slot = 0; slot < devices->virtio_count; slot++) {
+		int result = reset_virtio(machine, devices->virtio[slot]);
+
+		if (result)
+			return error_errno(err, -result, "%s: its transfers do not end",
+					   virtio_mmio_device(devices->virtio[slot])->ops->name);
+	}
+	return 0;
+}
+
+static int wire_virtio(struct machine *machine, unsigned slot, struct error *err)
+{
+	struct virtio_mmio *mmio = machine->devices.virtio[slot];
+	uint64_t notify = platform_virtio_base(slot) + VIRTIO_MMIO_NOTIFY_OFFSET;
+	int result;
+
+	result = kvm_add_irqfd(&machine->kvm, virtio_mmio_irq_fd(mmio), platform_virtio_gsi(slot),
+			       err);
+	for (unsigned i = 0; !result && i < virtio_mmio_queue_count(mmio); i++)
+		result = kvm_add_ioeventfd(&machine->kvm, virtio_mmio_queue_eventfd(mmio, i),
+					   notify, i, err);
+	return result;
+}
+
+int machine_virtio_wire(struct machine *machine, struct error *err)
+{
+	int result = 0;
+
+	for (unsigned slot = 0; !result && slot < machine->devices.virtio_count; slot++)
+		result = wire_virtio(machine, slot, err);
+	return result;
+}
+
+uint32_t machine_virtio_slots(const struct machine *machine)
+{
+	return (uint32_t)((1ull << machine->devices.virtio_count) - 1);
+}
