@@ -7,8 +7,8 @@
 # NAME…    only tests whose name contains one of these (as ctest -R has it), from the release build
 #
 # Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
-# and bare-guest tests with ASan and UBSan, engine tests with TSan, and everything with the release
-# build, stock Linux guests included. A test that needs what this host lacks is skipped and says why;
+# and bare-guest tests with ASan and UBSan, engine tests with TSan, each fuzz target for a few seconds
+# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests included. A test that needs what this host lacks is skipped and says why;
 # with CI=true it fails instead. Build directories are in build/, or in $EBB_BUILD_ROOT.
 set -eu
 
@@ -21,7 +21,7 @@ for argument; do
 	case $argument in
 	--quick) quick=yes ;;
 	-h | --help)
-		sed -n '2,14s/^# \{0,1\}//p' "$0"
+		sed -n '2,15s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	-*)
@@ -36,13 +36,14 @@ done
 install_packages $EBB_BUILD_PACKAGES $EBB_TEST_PACKAGES
 
 jobs=$(nproc)
+target=
 results=
 
 say() {
 	printf '\n== %s\n' "$*"
 }
 
-# build PRESET DIRECTORY [OPTION…]
+# build PRESET DIRECTORY [OPTION…]: all of it, or $target alone
 build() {
 	preset=$1 directory=$2
 	shift 2
@@ -52,8 +53,9 @@ build() {
 		cat "$builds/configure.log"
 		exit 1
 	}
-	cmake --build "$directory" -j "$jobs" | grep -E 'warning:|error:|FAILED' || true
-	cmake --build "$directory" -j "$jobs" >/dev/null
+	cmake --build "$directory" -j "$jobs" ${target:+--target "$target"} |
+		grep -E 'warning:|error:|FAILED' || true
+	cmake --build "$directory" -j "$jobs" ${target:+--target "$target"} >/dev/null
 }
 
 # run_tests DIRECTORY OPTION…: their failures are remembered, the others still run.
@@ -91,7 +93,7 @@ trap clean_up EXIT
 
 if [ "$quick" = yes ] && [ -z "$names" ]; then
 	build release "$builds/release"
-	run_tests "$builds/release" -L '^(unit|engine|guest-bare)$'
+	run_tests "$builds/release" -L '^(unit|fuzz|engine|guest-bare)$'
 	finish
 fi
 
@@ -106,9 +108,11 @@ EBB_STORM_SECONDS=${EBB_STORM_SECONDS:-30}
 export EBB_STORM_SECONDS
 
 build asan "$builds/asan"
-run_tests "$builds/asan" -L '^(unit|engine|guest-bare)$'
+run_tests "$builds/asan" -L '^(unit|fuzz|engine|guest-bare)$'
 build tsan "$builds/tsan"
 run_tests "$builds/tsan" -L '^engine$'
+target=fuzzers build fuzz "$builds/fuzz" -DEBB_FUZZ_SECONDS="${EBB_FUZZ_SECONDS:-4}"
+run_tests "$builds/fuzz" -L '^fuzz$'
 CC=clang build release "$builds/clang"
 run_tests "$builds/clang" -L '^unit$'
 build release "$builds/release"
