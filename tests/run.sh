@@ -8,8 +8,9 @@
 #
 # Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
 # and bare-guest tests with ASan and UBSan, engine tests with TSan, each fuzz target for a few seconds
-# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests included. A test that needs what this host lacks is skipped and says why;
-# with CI=true it fails instead. Build directories are in build/, or in $EBB_BUILD_ROOT.
+# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests included. A test that
+# needs what this host lacks is skipped and says why; with CI=true it fails instead. Build directories
+# are in build/, or in $EBB_BUILD_ROOT.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -111,7 +112,9 @@ build asan "$builds/asan"
 run_tests "$builds/asan" -L '^(unit|fuzz|engine|guest-bare)$'
 build tsan "$builds/tsan"
 run_tests "$builds/tsan" -L '^engine$'
-target=fuzzers build fuzz "$builds/fuzz" -DEBB_FUZZ_SECONDS="${EBB_FUZZ_SECONDS:-4}"
+target=fuzzers
+build fuzz "$builds/fuzz" -DEBB_FUZZ_SECONDS="${EBB_FUZZ_SECONDS:-4}"
+target=
 run_tests "$builds/fuzz" -L '^fuzz$'
 CC=clang build release "$builds/clang"
 run_tests "$builds/clang" -L '^unit$'
