@@ -3,6 +3,9 @@
  * PROBE_PASS or PROBE_FAIL to PROBE_PORT. The code is position-independent data for ebb itself; see
  * probe_guest.c for the memory around it.
  */
+#ifdef __CET__
+#include <cet.h> /* marks this file as fit for it */
+#endif
 #include "vmm/probe_guest_layout.h"
 
 	.section .rodata
