@@ -98,7 +98,7 @@ int dump_digest(const struct guest_access *access, dump_progress progress, void 
 	if (result)
 		goto free_context;
 	assert(2 * length + 1 == DUMP_DIGEST_SIZE);
-	for (unsigned i = 0; i < length; i++)
+	for (size_t i = 0; i < length; i++)
 		snprintf(digest + 2 * i, 3, "%02x", raw[i]);
 free_context:
 	EVP_MD_CTX_free(context);

@@ -44,6 +44,15 @@ struct segment *segment_find(const struct segment_table *table, uint32_t index)
 	return chunk ? &chunk[index % CHUNK] : NULL;
 }
 
+/* What a list or its user names exists. */
+static struct segment *linked(const struct segment_table *table, uint32_t index)
+{
+	struct segment *segment = segment_find(table, index);
+
+	assert(segment);
+	return segment;
+}
+
 static int grow(struct segment_table *table)
 {
 	struct segment *chunk;
@@ -71,7 +80,7 @@ int segment_take(struct segment_table *table, uint32_t *index)
 			return result;
 		*index = table->count++;
 	}
-	segment = segment_find(table, *index);
+	segment = linked(table, *index);
 	segment->sequence = table->next_sequence++;
 	segment->ram = NULL;
 	segment->ram_size = 0;
@@ -87,7 +96,7 @@ int segment_take(struct segment_table *table, uint32_t *index)
 
 void segment_release(struct segment_table *table, uint32_t index)
 {
-	struct segment *segment = segment_find(table, index);
+	struct segment *segment = linked(table, index);
 
 	assert(!segment->ram && segment->readers == 0);
 	segment->state = SEGMENT_FREE;
@@ -128,18 +137,18 @@ void segment_count(struct segment_table *table, const struct segment *segment)
 static void link_between(struct segment_table *table, struct segment_list *list, uint32_t previous,
 			 uint32_t index, uint32_t next)
 {
-	struct segment *segment = segment_find(table, index);
+	struct segment *segment = linked(table, index);
 
 	segment->previous = previous;
 	segment->next = next;
 	if (previous == SEGMENT_NONE)
 		list->first = index;
 	else
-		segment_find(table, previous)->next = index;
+		linked(table, previous)->next = index;
 	if (next == SEGMENT_NONE)
 		list->last = index;
 	else
-		segment_find(table, next)->previous = index;
+		linked(table, next)->previous = index;
 }
 
 void segment_append(struct segment_table *table, struct segment_list *list, uint32_t index)
@@ -154,16 +163,16 @@ void segment_prepend(struct segment_table *table, struct segment_list *list, uin
 
 void segment_unlink(struct segment_table *table, struct segment_list *list, uint32_t index)
 {
-	struct segment *segment = segment_find(table, index);
+	struct segment *segment = linked(table, index);
 
 	if (segment->previous == SEGMENT_NONE)
 		list->first = segment->next;
 	else
-		segment_find(table, segment->previous)->next = segment->next;
+		linked(table, segment->previous)->next = segment->next;
 	if (segment->next == SEGMENT_NONE)
 		list->last = segment->previous;
 	else
-		segment_find(table, segment->next)->previous = segment->previous;
+		linked(table, segment->next)->previous = segment->previous;
 	segment->next = segment->previous = SEGMENT_NONE;
 }
 
