@@ -4,6 +4,7 @@
  * with # is a tag; the answer repeats it. Other lines are for people. See `help`.
  */
 #include "arch/x86_64/platform.h"
+#include "attack.h"
 #include "balloon.h"
 #include "blk.h"
 #include "machine.h"
@@ -127,6 +128,28 @@ static void do_blk_zeroes(const uint64_t *arguments)
 	blk_command_range(arguments[0], false, arguments[1], arguments[2]);
 }
 
+static void do_attack_list(const uint64_t *arguments)
+{
+	(void)arguments;
+	attack_command_list();
+}
+
+static void do_attack_devices(const uint64_t *arguments)
+{
+	(void)arguments;
+	attack_command_devices();
+}
+
+static void do_attack_run(const uint64_t *arguments)
+{
+	attack_command_run(arguments[0], arguments[1], arguments[2]);
+}
+
+static void do_attack_sweep(const uint64_t *arguments)
+{
+	attack_command_sweep(arguments[0]);
+}
+
 static void do_help(const uint64_t *arguments);
 
 static const struct command {
@@ -160,6 +183,10 @@ static const struct command {
 	{"blk", "flush", "DISK", 1, do_blk_flush},
 	{"blk", "discard", "DISK SECTOR COUNT", 3, do_blk_discard},
 	{"blk", "zeroes", "DISK SECTOR COUNT", 3, do_blk_zeroes},
+	{"attack", "list", "", 0, do_attack_list},
+	{"attack", "devices", "", 0, do_attack_devices},
+	{"attack", "run", "DEVICE QUEUE CASE", 3, do_attack_run},
+	{"attack", "sweep", "0|1", 1, do_attack_sweep},
 	{NULL, "reset", "", 0, do_reset},
 	{NULL, "poweroff", "", 0, do_poweroff},
 	{NULL, "triple", "", 0, do_triple},

@@ -1,0 +1,79 @@
+/*
+ * The driver behind the attacks: brings any virtio device up by the rules, or leaves steps out. It
+ * shares the constants of virtio.h with the guest's honest driver and none of its state.
+ */
+#ifndef EBB_BARE_ATTACK_DRIVER_H
+#define EBB_BARE_ATTACK_DRIVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio.h"
+
+#define REG_DEVICE_ID       0x008
+#define REG_FEATURES        0x010
+#define REG_FEATURES_SELECT 0x014
+#define REG_DRIVER          0x020
+#define REG_DRIVER_SELECT   0x024
+#define REG_QUEUE_SELECT    0x030
+#define REG_QUEUE_MAX       0x034
+#define REG_QUEUE_SIZE      0x038
+#define REG_QUEUE_READY     0x044
+#define REG_QUEUE_NOTIFY    0x050
+#define REG_INTERRUPT_ACK   0x064
+#define REG_STATUS          0x070
+#define REG_QUEUE_DESC      0x080
+#define REG_QUEUE_DRIVER    0x090
+#define REG_QUEUE_DEVICE    0x0a0
+
+#define STATUS_ACKNOWLEDGE 1
+#define STATUS_DRIVER      2
+#define STATUS_DRIVER_OK   4
+#define STATUS_FEATURES_OK 8
+
+/* Fewer than VIRTQ_SIZE: some devices' queues are short. */
+#define ATTACK_QUEUE_SIZE 32
+#define ATTACK_QUEUES_MAX 8
+
+struct attacker {
+	uint64_t base;
+	uint32_t device_id;
+	unsigned queue_count;
+	struct virtq *queues[ATTACK_QUEUES_MAX];
+};
+
+/* Two pages for buffers. */
+extern uint8_t attack_data[8192];
+
+/* False: no device in that slot. The device is reset. */
+bool attacker_take(struct attacker *a, uint64_t base);
+
+/* Queues whose chains the device looks at as soon as they are there: bit N for queue N. */
+uint32_t attacker_eager_queues(const struct attacker *a);
+
+/* Reset, features and queues by the rules, DRIVER_OK. NULL, or why it failed. */
+const char *attacker_bring_up(struct attacker *a);
+/* The parts of it before and after the queues. */
+void attacker_begin(struct attacker *a);
+void attacker_finish(struct attacker *a);
+
+void attacker_write(struct attacker *a, uint32_t reg, uint32_t value);
+void attacker_write64(struct attacker *a, uint32_t reg, uint64_t value);
+/* One access of 1, 2, 4 or 8 bytes anywhere; writes put zeros. */
+void attacker_touch(uint64_t address, unsigned size, bool write);
+
+void attacker_set_desc(struct attacker *a, unsigned queue, uint16_t index, uint64_t address,
+		       uint32_t length, uint16_t flags, uint16_t next);
+void attacker_publish(struct attacker *a, unsigned queue, uint16_t head);
+void attacker_kick(struct attacker *a, uint32_t queue);
+
+/* Lets the device do what it will: until it answers, breaks or a moment has passed. */
+void attacker_settle(struct attacker *a, unsigned queue);
+bool attacker_is_broken(const struct attacker *a);
+/* Waits seconds for it. */
+bool attacker_wait_broken(const struct attacker *a);
+
+/* Brings the device up again and has it do something useful, if it can without help. NULL or why not. */
+const char *attacker_check_health(struct attacker *a);
+
+#endif
