@@ -67,6 +67,39 @@ static uint64_t percentile(const uint64_t counts[static LATENCY_BUCKETS], uint64
 	return max_ns;
 }
 
+void latency_take(const struct latency *latency, struct latency_snapshot *snapshot)
+{
+	snapshot->count = 0;
+	for (size_t i = 0; i < LATENCY_BUCKETS; i++)
+		snapshot->count += snapshot->buckets[i] = latency->buckets[i];
+	snapshot->sum_ns = latency->sum_ns;
+}
+
+void latency_between(const struct latency_snapshot *before, const struct latency_snapshot *after,
+		     struct latency_snapshot *difference)
+{
+	for (size_t i = 0; i < LATENCY_BUCKETS; i++)
+		difference->buckets[i] = after->buckets[i] - before->buckets[i];
+	difference->count = after->count - before->count;
+	difference->sum_ns = after->sum_ns - before->sum_ns;
+}
+
+uint64_t latency_below(const struct latency_snapshot *snapshot, unsigned exponent)
+{
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < LATENCY_BUCKETS && upper_end(i) >> exponent == 0; i++)
+		count += snapshot->buckets[i];
+	return count;
+}
+
+uint64_t latency_percentile(const struct latency_snapshot *snapshot, unsigned per_mille)
+{
+	if (!snapshot->count)
+		return 0;
+	return percentile(snapshot->buckets, snapshot->count, UINT64_MAX, per_mille);
+}
+
 void latency_summarize(const struct latency *latency, struct latency_summary *summary)
 {
 	uint64_t counts[LATENCY_BUCKETS];

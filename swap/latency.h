@@ -23,11 +23,30 @@ struct latency_summary {
 	uint64_t sum_ns;
 };
 
+/* What a histogram held at one moment, as plain numbers. */
+struct latency_snapshot {
+	uint64_t buckets[LATENCY_BUCKETS];
+	uint64_t count; /* their sum */
+	uint64_t sum_ns;
+};
+
 void latency_add(struct latency *latency, uint64_t duration_ns);
 
 /* Adds all of @from to @to. */
 void latency_merge(struct latency *to, const struct latency *from);
 
 void latency_summarize(const struct latency *latency, struct latency_summary *summary);
+
+void latency_take(const struct latency *latency, struct latency_snapshot *snapshot);
+
+/* What came to @before since, up to @after: both of the same histogram, which never shrinks. */
+void latency_between(const struct latency_snapshot *before, const struct latency_snapshot *after,
+		     struct latency_snapshot *difference);
+
+/* How many durations were shorter than 2^@exponent ns: exact from 7 on. */
+uint64_t latency_below(const struct latency_snapshot *snapshot, unsigned exponent);
+
+/* The duration that @per_mille of all are within, rounded up to its bucket's end; 0 if empty. */
+uint64_t latency_percentile(const struct latency_snapshot *snapshot, unsigned per_mille);
 
 #endif

@@ -46,6 +46,25 @@ static void get_usage(struct swap *swap, struct store_usage *usage)
 		*usage = swap->past_usage;
 }
 
+static void count_operation(struct swap_operation_totals *totals,
+			    const struct swap_operation_report *report)
+{
+	if (report->cancelled)
+		totals->cancelled++;
+	else if (report->result)
+		totals->failed++;
+	else
+		totals->done++;
+	totals->duration_ns += report->duration_ns;
+}
+
+void swap_traffic_add(struct swap_traffic *traffic, const struct store_usage *usage)
+{
+	traffic->written += usage->written_bytes;
+	traffic->read += usage->read_bytes;
+	traffic->evicted += usage->evicted_bytes;
+}
+
 /* Runs one requested operation. Called and left with the lock held. */
 static void run_request(struct swap *swap)
 {
@@ -77,6 +96,7 @@ static void run_request(struct swap *swap)
 		swap->current.read_bytes = after.read_bytes - before.read_bytes;
 	}
 	swap->last[operation] = swap->current;
+	count_operation(&swap->totals[operation], &swap->current);
 	swap->request = SWAP_OP_NONE;
 	swap->tidy_due = true;
 	pthread_cond_broadcast(&swap->finished);
@@ -220,6 +240,7 @@ static int start(struct swap *swap, enum swap_operation operation, int dump_fd, 
 		swap->current = (struct swap_operation_report){
 			.operation = operation,
 			.running = true,
+			.started_ns = swap->started_ns,
 			.pages_total = guest_memory_size(swap->memory) / GUEST_PAGE_SIZE,
 		};
 		pthread_cond_signal(&swap->requested);
@@ -293,23 +314,44 @@ static void fill_counters(struct swap_counters *to, const struct pager_counters 
 	};
 }
 
+static const enum swap_fault_kind fault_kinds[PAGER_ANSWERS] = {
+	[PAGER_ANSWER_ZERO] = SWAP_FAULT_ZERO,
+	[PAGER_ANSWER_PRESENT] = SWAP_FAULT_STAGED,
+	[PAGER_ANSWER_POOL] = SWAP_FAULT_POOL,
+	[PAGER_ANSWER_FILE] = SWAP_FAULT_FILE,
+};
+
+/* Of all sessions. Both locks are held, session_lock for reading. */
+static void sum_latency(struct swap *swap, enum pager_answer answer, struct latency *sum)
+{
+	*sum = (struct latency){0};
+	latency_merge(sum, &swap->past_latency[answer]);
+	if (swap->session)
+		latency_merge(sum, monitor_latency(swap->session->monitor, answer));
+}
+
 static void fill_latency(struct swap *swap, struct swap_status *status)
 {
 	for (int i = 0; i < PAGER_ANSWERS; i++) {
-		static const enum swap_fault_kind kinds[PAGER_ANSWERS] = {
-			[PAGER_ANSWER_ZERO] = SWAP_FAULT_ZERO,
-			[PAGER_ANSWER_PRESENT] = SWAP_FAULT_STAGED,
-			[PAGER_ANSWER_POOL] = SWAP_FAULT_POOL,
-			[PAGER_ANSWER_FILE] = SWAP_FAULT_FILE,
-		};
-		struct latency sum = {0};
+		struct latency sum;
 
-		latency_merge(&sum, &swap->past_latency[i]);
-		if (swap->session)
-			latency_merge(&sum, monitor_latency(swap->session->monitor,
-							    (enum pager_answer)i));
-		latency_summarize(&sum, &status->latency[kinds[i]]);
+		sum_latency(swap, (enum pager_answer)i, &sum);
+		latency_summarize(&sum, &status->latency[fault_kinds[i]]);
 	}
+}
+
+void swap_get_latency(struct swap *swap, struct latency_snapshot snapshots[SWAP_FAULT_KINDS])
+{
+	pthread_rwlock_rdlock(&swap->session_lock);
+	pthread_mutex_lock(&swap->lock);
+	for (int i = 0; i < PAGER_ANSWERS; i++) {
+		struct latency sum;
+
+		sum_latency(swap, (enum pager_answer)i, &sum);
+		latency_take(&sum, &snapshots[fault_kinds[i]]);
+	}
+	pthread_mutex_unlock(&swap->lock);
+	pthread_rwlock_unlock(&swap->session_lock);
 }
 
 /* What the session knows; nothing, and the counters of the past, if there is none. */
@@ -335,6 +377,8 @@ static void fill_from_session(struct swap *swap, struct swap_status *status)
 	}
 	pthread_mutex_lock(&swap->lock);
 	fill_latency(swap, status);
+	status->traffic = swap->past_traffic;
+	swap_traffic_add(&status->traffic, &status->store);
 	pager_counters_add(&counters, &swap->past);
 	pthread_mutex_unlock(&swap->lock);
 	pthread_rwlock_unlock(&swap->session_lock);
@@ -357,6 +401,7 @@ void swap_get_status(struct swap *swap, struct swap_status *status)
 		status->current.duration_ns = clock_monotonic_ns() - swap->started_ns;
 	}
 	memcpy(status->last, swap->last, sizeof(status->last));
+	memcpy(status->totals, swap->totals, sizeof(status->totals));
 	pthread_mutex_unlock(&swap->lock);
 }
 

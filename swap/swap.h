@@ -116,11 +116,27 @@ struct swap_operation_report {
 	uint64_t pages_done;           /* pages looked at */
 	uint64_t pages_total;          /* pages to look at */
 	uint64_t pages_moved;          /* staged, dropped, written or brought back */
+	uint64_t started_ns;           /* CLOCK_MONOTONIC */
 	uint64_t duration_ns;          /* so far, or in all */
 	uint64_t zap_ns;               /* enable: time of the zap alone */
 	uint64_t written_bytes;        /* to the store's file while it ran */
 	uint64_t read_bytes;           /* from it */
 	char digest[SWAP_DIGEST_SIZE]; /* checksum: SHA-256 of guest RAM in hexadecimal digits */
+};
+
+/* How often an operation ended in which way since the VM started. */
+struct swap_operation_totals {
+	uint64_t done;
+	uint64_t failed;
+	uint64_t cancelled;
+	uint64_t duration_ns; /* of all of them */
+};
+
+/* Bytes that stores have moved since the VM started. */
+struct swap_traffic {
+	uint64_t written; /* to the file */
+	uint64_t read;    /* from it */
+	uint64_t evicted; /* from the pool to the file */
 };
 
 struct swap_status {
@@ -144,6 +160,8 @@ struct swap_status {
 	struct swap_operation_report current; /* the running operation, else the last one */
 	/* The last finished run of each operation; .operation is SWAP_OP_NONE if it never ran. */
 	struct swap_operation_report last[SWAP_OP_COUNT];
+	struct swap_operation_totals totals[SWAP_OP_COUNT];
+	struct swap_traffic traffic;
 };
 
 struct swap;
@@ -187,6 +205,9 @@ bool swap_in_trouble(struct swap *swap);
 int swap_wait(struct swap *swap, struct error *err);
 
 void swap_get_status(struct swap *swap, struct swap_status *status);
+
+/* The whole histogram behind swap_status.latency[kind], for each kind. */
+void swap_get_latency(struct swap *swap, struct latency_snapshot snapshots[SWAP_FAULT_KINDS]);
 
 const char *swap_state_name(enum swap_state state);
 const char *swap_operation_name(enum swap_operation operation);

@@ -29,10 +29,12 @@ struct swap {
 	enum swap_state state;
 	struct swap_operation_report current;
 	struct swap_operation_report last[SWAP_OP_COUNT];
+	struct swap_operation_totals totals[SWAP_OP_COUNT];
 	/* Of the sessions that have ended: */
 	struct pager_counters past;
 	struct latency past_latency[PAGER_ANSWERS];
 	struct store_usage past_usage; /* of the last one */
+	struct swap_traffic past_traffic;
 
 	/* Held for reading while a session is used from outside the worker, for writing to change
 	 * it. */
@@ -50,6 +52,9 @@ struct swap {
  * -ECANCELED: as far as it came.
  */
 int swap_operation_run(struct swap *swap, enum swap_operation operation, struct error *err);
+
+/* Adds what the store of a session has moved. */
+void swap_traffic_add(struct swap_traffic *traffic, const struct store_usage *usage);
 
 /* Gives back freed space of the store and compacts it, until a request waits. Worker thread. */
 void swap_operation_tidy(struct swap *swap);

@@ -55,6 +55,7 @@ static void end_session(struct swap *swap)
 		latency_merge(&swap->past_latency[i],
 			      monitor_latency(session->monitor, (enum pager_answer)i));
 	store_get_usage(session->store, &swap->past_usage);
+	swap_traffic_add(&swap->past_traffic, &swap->past_usage);
 	pthread_mutex_unlock(&swap->lock);
 	swap->session = NULL;
 	pthread_rwlock_unlock(&swap->session_lock);

@@ -86,6 +86,51 @@ static void merging_adds_up(void **state)
 	assert_int_equal(summary.max_ns, 7000);
 }
 
+static void counts_below_powers_of_two_are_exact(void **state)
+{
+	static struct latency latency;
+	struct latency_snapshot snapshot;
+	(void)state;
+	latency_add(&latency, 100);
+	latency_add(&latency, 127);
+	latency_add(&latency, 128);
+	latency_add(&latency, 1023);
+	latency_add(&latency, 1024);
+	latency_add(&latency, UINT64_MAX / 2);
+
+	latency_take(&latency, &snapshot);
+
+	assert_int_equal(snapshot.count, 6);
+	assert_int_equal(latency_below(&snapshot, 7), 2);
+	assert_int_equal(latency_below(&snapshot, 10), 4);
+	assert_int_equal(latency_below(&snapshot, 11), 5);
+	assert_int_equal(latency_below(&snapshot, 34), 5);
+}
+
+static void what_came_between_has_its_own_percentiles(void **state)
+{
+	static struct latency latency;
+	struct latency_snapshot before, after, difference;
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		latency_add(&latency, 1000000);
+	latency_take(&latency, &before);
+	for (int i = 0; i < 98; i++)
+		latency_add(&latency, 2000);
+	latency_add(&latency, 50000);
+	latency_add(&latency, 50000);
+	latency_take(&latency, &after);
+
+	latency_between(&before, &after, &difference);
+
+	assert_int_equal(difference.count, 100);
+	assert_int_equal(difference.sum_ns, 98 * 2000 + 100000);
+	assert_in_range(latency_percentile(&difference, 500), 2000, 2000 * 9 / 8);
+	assert_in_range(latency_percentile(&difference, 990), 50000, 50000 * 9 / 8);
+	latency_between(&after, &after, &difference);
+	assert_int_equal(latency_percentile(&difference, 990), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -94,6 +139,8 @@ int main(void)
 		cmocka_unit_test(every_magnitude_has_its_bucket),
 		cmocka_unit_test(what_is_longer_than_the_last_bucket_counts_as_the_largest),
 		cmocka_unit_test(merging_adds_up),
+		cmocka_unit_test(counts_below_powers_of_two_are_exact),
+		cmocka_unit_test(what_came_between_has_its_own_percentiles),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
