@@ -51,15 +51,17 @@ static int run_status(const struct control_host *host, const struct control_requ
 	machine_get_status(host->machine, &status);
 	swap_get_status(machine_swap(host->machine), &swap);
 	return commands_give(
-		json_pack("{s:s,s:i,s:s,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "name", host->name,
-			  "pid", (int)getpid(), "state", machine_state_name(status.state), "reason",
+		json_pack("{s:s,s:i,s:s,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
+			  host->name, "pid", (int)getpid(), "state",
+			  machine_state_name(status.state), "reason",
 			  control_json_string(status.reason), "vcpus", (int)status.vcpus,
 			  "memory_bytes", commands_number(status.memory_bytes),
 			  "memory_allocated_bytes", commands_number(status.memory_allocated_bytes),
 			  "uptime_ns", commands_number(status.uptime_ns), "resets",
 			  commands_number(status.resets), "first_run_ns",
 			  commands_number(status.first_run_ns), "balloon", balloon_object(&status),
-			  "swap", commands_swap_summary(&swap, host->automation)),
+			  "swap", commands_swap_summary(&swap, host->automation), "metrics",
+			  host->metrics),
 		result, err);
 }
 

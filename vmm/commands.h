@@ -9,7 +9,7 @@
  *                balloon (as below, null without the device), swap {available, state, operation
  *                (null or the running one's name), pages_swapped, pages_staged, page_size_bytes,
  *                store_disk_bytes, pool_bytes, compression_ratio, auto (the
- *                phase, see swap auto)}
+ *                phase, see swap auto)}, metrics (where they are served; null: nowhere)
  *   balloon      actual_bytes, target_bytes, guest_bytes (what target_bytes leaves the guest),
  *                reported_bytes, stats (null, or free_bytes, total_bytes, available_bytes,
  *                swap_in_bytes, swap_out_bytes, disk_caches_bytes, major_faults, minor_faults)

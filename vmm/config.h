@@ -49,6 +49,22 @@ struct net_config {
 	size_t forward_count;
 };
 
+enum metrics_kind {
+	METRICS_NONE,
+	METRICS_TCP,
+	METRICS_UNIX,
+};
+
+#define METRICS_ADDRESS_MAX 46 /* a numeric IPv6 address with its NUL */
+
+struct metrics_config {
+	enum metrics_kind kind;
+	const char *path;                  /* METRICS_UNIX */
+	char address[METRICS_ADDRESS_MAX]; /* METRICS_TCP: numeric */
+	uint16_t port;                     /* 0: the kernel chooses */
+	bool is_public;                    /* the address may be one that others reach */
+};
+
 /* The strings belong to whoever filled the struct in and outlive it. */
 struct vm_config {
 	char name[VM_NAME_MAX + 1];
@@ -66,6 +82,7 @@ struct vm_config {
 	const char *control_path; /* NULL: the default place */
 	struct swap_config swap;
 	struct swap_policy_config swap_auto;
+	struct metrics_config metrics;
 	const char *dump_dtb; /* NULL: no */
 };
 

@@ -9,6 +9,7 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
+#include "vmm/options_metrics.h"
 #include "vmm/options_swap.h"
 
 #define MEMORY_DEFAULT  (512 * MIB)
@@ -244,6 +245,10 @@ const struct run_option run_options[] = {
 	 options_parse_swap_io},
 	{"swap-auto", "POLICY", "swap by itself: idle=SECONDS, pressure, both, or off", false,
 	 options_parse_swap_auto},
+	{"metrics", "PORT|ADDRESS:PORT|PATH", "serve metrics for Prometheus over HTTP", false,
+	 options_parse_metrics},
+	{"metrics-public", "on|off", "whether other hosts may reach the metrics", false,
+	 options_parse_metrics_public},
 	{"dump-dtb", "FILE", "write the device tree to FILE and exit", false, parse_dump_dtb},
 };
 const size_t run_option_count = ARRAY_SIZE(run_options);
@@ -298,6 +303,8 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 				 argv[optind]);
 	if (!config->kernel)
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
+	if (options_settle_metrics(config, err))
+		return -EINVAL;
 	if (options_settle_swap(config, err))
 		return -EINVAL;
 	return settle_disk_ids(config, err);

@@ -45,6 +45,8 @@ static void render_status(FILE *out, const json_t *result)
 	render_count(out, "resets", result, "resets");
 	render_duration(out, "first instruction", result, "first_run_ns");
 	render_balloon(out, json_object_get(result, "balloon"));
+	if (json_is_string(json_object_get(result, "metrics")))
+		render_row(out, "metrics", render_text(result, "metrics"));
 	if (!json_is_true(json_object_get(swap, "available"))) {
 		render_row(out, "swap", "not available (no --swap-dir, no --swap-pool)");
 		return;

@@ -16,6 +16,7 @@
 #include "vmm/control_socket.h"
 #include "vmm/help.h"
 #include "vmm/machine.h"
+#include "vmm/metrics.h"
 #include "vmm/options.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
@@ -28,6 +29,7 @@ struct run {
 	struct chardev *chardev;
 	struct machine *machine;
 	struct swap_auto *automation;
+	struct metrics *metrics;
 	struct control_server *control;
 	struct console_spawn *console;
 	int signal_fd;
@@ -191,6 +193,11 @@ static int listen_to_all(struct run *run, struct error *err)
 	if (result)
 		return result;
 	host.automation = run->automation;
+	result = metrics_create(run->loop, &run->config.metrics, run->machine, run->config.name,
+				&run->metrics, err);
+	if (result)
+		return result;
+	host.metrics = metrics_place(run->metrics);
 	result = control_server_create(run->loop, run->socket, &host, &run->control, err);
 	if (result)
 		return result;
@@ -238,6 +245,7 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 static void tear_down(struct run *run, int status)
 {
 	control_server_destroy(run->control);
+	metrics_destroy(run->metrics);
 	swap_auto_destroy(run->automation);
 	console_spawn_destroy(run->console);
 	if (run->machine) {

@@ -1,3 +1,4 @@
+ebb_c_test(vmm_metrics unit ebb_vmm)
 ebb_c_test(vmm_options unit ebb_vmm)
 ebb_c_test(vmm_policy unit ebb_vmm)
 ebb_c_test(vmm_pressure unit ebb_vmm)

@@ -12,6 +12,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 #include "vmm/options.h"
+#include "vmm/options_metrics.h"
 
 #define ARGS_MAX 48
 
@@ -340,6 +341,66 @@ static void bad_choices_are_refused_naming_the_good_ones(void **state)
 	assert_refused("--kernel k --swap-io aio", "auto, uring or threads");
 }
 
+static void metrics_have_places_of_three_kinds(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k"), OPTIONS_OK);
+	assert_int_equal(config.metrics.kind, METRICS_NONE);
+	assert_int_equal(parse("--kernel k --metrics 9100"), OPTIONS_OK);
+	assert_int_equal(config.metrics.kind, METRICS_TCP);
+	assert_string_equal(config.metrics.address, "127.0.0.1");
+	assert_int_equal(config.metrics.port, 9100);
+	assert_int_equal(parse("--kernel k --metrics [::1]:0"), OPTIONS_OK);
+	assert_string_equal(config.metrics.address, "::1");
+	assert_int_equal(config.metrics.port, 0);
+	assert_int_equal(parse("--kernel k --metrics localhost:65535"), OPTIONS_OK);
+	assert_string_equal(config.metrics.address, "127.0.0.1");
+	assert_int_equal(parse("--kernel k --metrics ./m:1"), OPTIONS_OK);
+	assert_int_equal(config.metrics.kind, METRICS_UNIX);
+	assert_string_equal(config.metrics.path, "./m:1");
+}
+
+static void bad_places_for_metrics_are_refused(void **state)
+{
+	static const char *const bad[] = {"65536",     "-1",         "9100x",    "",
+					  ":9100",     "::1:9100",   "[::1]",    "[]:1",
+					  "host:9100", "1.2.3:9100", "1.2.3.4:", "[1.2.3.4:1",
+					  "0x10",      "127.0.0.1"};
+	char line[160];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(line, sizeof(line), "--kernel k --metrics %s", bad[i]);
+		assert_refused(line, bad[i][0] ? "ADDRESS:PORT" : "--metrics");
+	}
+	memset(line, 'a', sizeof(line));
+	memcpy(line, "/x", 2);
+	line[120] = '\0';
+	{
+		struct vm_config own = {.memory_bytes = 0};
+
+		assert_int_equal(options_parse_metrics(&own, line, &error), -EINVAL);
+		assert_non_null(strstr(error.text, "too long"));
+	}
+}
+
+static void public_metrics_need_to_be_meant(void **state)
+{
+	(void)state;
+	assert_refused("--kernel k --metrics 0.0.0.0:9100", "--metrics-public");
+	assert_refused("--kernel k --metrics [::]:9100", "--metrics-public");
+	assert_refused("--kernel k --metrics 192.0.2.1:9100", "--metrics-public");
+	assert_refused("--kernel k --metrics-public on", "--metrics ADDRESS:PORT");
+	assert_refused("--kernel k --metrics 1 --metrics-public yes", "on or off");
+	assert_refused("--kernel k --metrics 0.0.0.0:1 --metrics-public off", "--metrics-public");
+	assert_int_equal(parse("--kernel k --metrics 127.1.2.3:9100"), OPTIONS_OK);
+	assert_int_equal(parse("--kernel k --metrics-public on --metrics 0.0.0.0:9100"),
+			 OPTIONS_OK);
+	assert_true(config.metrics.is_public);
+	assert_int_equal(parse("--kernel k --metrics 0.0.0.0:9100 --metrics-public on"),
+			 OPTIONS_OK);
+}
+
 static void wrong_usage_is_refused(void **state)
 {
 	(void)state;
@@ -375,6 +436,9 @@ int main(void)
 		cmocka_unit_test(bad_policies_are_refused_naming_the_good_ones),
 		cmocka_unit_test(bad_stores_are_refused),
 		cmocka_unit_test(bad_choices_are_refused_naming_the_good_ones),
+		cmocka_unit_test(metrics_have_places_of_three_kinds),
+		cmocka_unit_test(bad_places_for_metrics_are_refused),
+		cmocka_unit_test(public_metrics_need_to_be_meant),
 		cmocka_unit_test(wrong_usage_is_refused),
 	};
 

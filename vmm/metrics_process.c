@@ -1,0 +1,85 @@
+#include "vmm/metrics_process.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The first @size - 1 bytes of a file of /proc; false: it cannot be read. */
+static bool read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (length < 0)
+		return false;
+	text[length] = '\0';
+	return true;
+}
+
+bool metrics_process_parse_stat(const char *text, struct metrics_process *process,
+				uint64_t *start_ticks)
+{
+	/* The name may hold anything, parentheses too; proc(5), fields 14, 15, 20, 22 to 24. */
+	const char *rest = strrchr(text, ')');
+	uint64_t user, system, pages;
+
+	if (!rest || sscanf(rest + 1,
+			    " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+			    " %*d %*d %*d %*d %" SCNu64 " %*d %" SCNu64 " %" SCNu64 " %" SCNu64,
+			    &user, &system, &process->threads, start_ticks, &process->virtual_bytes,
+			    &pages) != 6)
+		return false;
+	process->cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+	process->resident_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return true;
+}
+
+static uint64_t count_fds(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	uint64_t count = 0;
+
+	if (!directory)
+		return 0;
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count > 3 ? count - 3 : 0; /* ".", ".." and the directory's own */
+}
+
+/* Boot time in seconds since the epoch, as the clocks have it now. */
+static double boot_seconds(void)
+{
+	struct timespec real, boot;
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	return (double)(real.tv_sec - boot.tv_sec) + (double)(real.tv_nsec - boot.tv_nsec) / 1e9;
+}
+
+void metrics_process_read(struct metrics_process *process)
+{
+	static double start_seconds; /* once: it must not wander with the clock */
+	struct rlimit limit;
+	uint64_t start_ticks;
+	char text[1024];
+
+	*process = (struct metrics_process){0};
+	if (!read_text("/proc/self/stat", text, sizeof(text)) ||
+	    !metrics_process_parse_stat(text, process, &start_ticks))
+		return;
+	if (start_seconds == 0.0)
+		start_seconds = boot_seconds() + (double)start_ticks / (double)sysconf(_SC_CLK_TCK);
+	process->start_seconds = start_seconds;
+	process->open_fds = count_fds();
+	if (!getrlimit(RLIMIT_NOFILE, &limit))
+		process->max_fds = limit.rlim_cur;
+	process->valid = true;
+}
