@@ -10,6 +10,13 @@
  *                (null or the running one's name), pages_swapped, pages_staged, page_size_bytes,
  *                store_disk_bytes, pool_bytes, compression_ratio, auto (the
  *                phase, see swap auto)}, metrics (where they are served; null: nowhere)
+ *   history      version, name, pid, vcpus, memory_bytes, now_s (since the epoch), age_ns (of this
+ *                history), interval_ns, bytes (now, as below), operations_dropped (older ones), operations [{operation,
+ *                command, outcome ("done", "failed", "cancelled"), start_ns (since the history
+ *                began, as below), duration_ns, moved_bytes}], samples [{start_ns, end_ns, cpu_ns
+ *                (of the vCPUs), bytes {resident, staged, pool, disk, empty, ballooned: see
+ *                memory_states.h}, faults {KIND: {count, p50_ns, p99_ns}, kinds without any are
+ *                left out}}]: see history.h for what merged samples say
  *   balloon      actual_bytes, target_bytes, guest_bytes (what target_bytes leaves the guest),
  *                reported_bytes, stats (null, or free_bytes, total_bytes, available_bytes,
  *                swap_in_bytes, swap_out_bytes, disk_caches_bytes, major_faults, minor_faults)

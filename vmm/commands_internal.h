@@ -1,7 +1,7 @@
 /*
  * What vmm/commands*.c share: commands.c has the table and the machine's commands, commands_swap.c
  * those of swap,
- * commands_auto.c the automatic one. Main thread only.
+ * commands_auto.c the automatic one, commands_history.c what was. Main thread only.
  */
 #ifndef EBB_VMM_COMMANDS_INTERNAL_H
 #define EBB_VMM_COMMANDS_INTERNAL_H
@@ -26,6 +26,8 @@ const char *commands_auto_phase(struct swap_auto *automation);
 int commands_run_swap_auto(const struct control_host *host, const struct control_request *request,
 			   json_t **result, struct error *err);
 
+int commands_run_history(const struct control_host *host, const struct control_request *request,
+			 json_t **result, struct error *err);
 int commands_run_swap_status(const struct control_host *host, const struct control_request *request,
 			     json_t **result, struct error *err);
 int commands_run_swap_cancel(const struct control_host *host, const struct control_request *request,

@@ -29,6 +29,7 @@ struct control_host {
 	struct machine *machine;
 	const char *name;
 	struct swap_auto *automation; /* NULL: none */
+	struct recorder *recorder;    /* NULL: none */
 	const char *metrics;          /* where they are served; NULL: nowhere */
 	/* The command `quit`: end the program soon (the answer is sent at the latest by
 	 * control_server_destroy()). */

@@ -12,6 +12,7 @@ static const char general_help[] =
 	"  ctl       send one command to a running machine\n"
 	"  console   commands for a running machine, interactively\n"
 	"  ls        list the running machines of this user\n"
+	"  report    write the history of a running machine as a page for the browser\n"
 	"  check     can this host run guests and swap them out? what is missing?\n"
 	"  help      this text; `ebb help COMMAND` says more\n"
 	"  version   the version of ebb\n";
@@ -67,6 +68,7 @@ static const char ctl_help[] =
 	"usage: ebb ctl [--json] [--socket PATH] NAME COMMAND [ARGUMENT]\n"
 	"\n"
 	"  status            the machine, its balloon and its swap at a glance\n"
+	"  history           memory, faults and swap operations since the start; see `ebb report`\n"
 	"  swap enable       stage guest memory: what is touched comes back, the rest is cold\n"
 	"  swap trim         drop staged pages that are zero or unchanged since they were stored\n"
 	"  swap out          write what stayed cold to the store and free the memory\n"
@@ -113,6 +115,12 @@ static const char ls_help[] =
 	"Lists the running machines of this user: name, process, state, memory, how much of it the host\n"
 	"holds now, and the state of swap. --json prints one object per machine and line.\n";
 
+static const char report_help[] =
+	"usage: ebb report [--socket PATH] NAME -o FILE.html\n"
+	"\n"
+	"Writes one page that needs no network: where the machine's memory was since its start, the\n"
+	"latency of faults, swap operations, and all figures as tables. FILE - is standard output.\n";
+
 static const char check_help[] =
 	"usage: ebb check [--json] [--swap-dir DIR]\n"
 	"\n"
@@ -126,8 +134,9 @@ static const struct {
 	const char *name;
 	const char *text;
 } topics[] = {
-	{"run", run_help},     {"ctl", ctl_help},   {"console", console_help}, {"ls", ls_help},
-	{"check", check_help}, {"help", help_help}, {"version", version_help},
+	{"run", run_help},   {"ctl", ctl_help},         {"console", console_help},
+	{"ls", ls_help},     {"report", report_help},   {"check", check_help},
+	{"help", help_help}, {"version", version_help},
 };
 
 int help_print(FILE *out, const char *command)

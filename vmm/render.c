@@ -83,6 +83,7 @@ static const struct {
 	{"dump-memory", render_dump},
 	{"checksum-memory", render_checksum},
 	{"balloon", render_balloon},
+	{"history", render_history},
 	{"help", render_help},
 };
 

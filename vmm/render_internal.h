@@ -1,6 +1,6 @@
 /*
  * What vmm/render*.c share: render.c has the machine and the list, render_swap.c what concerns
- * swap, render_progress.c the progress line, render_row.c these rows of a table.
+ * swap, render_history.c what was, render_progress.c the progress line, render_row.c these rows of a table.
  *
  * A row is two spaces, a label of 20 columns, a space and the value. Members that are missing or of
  * another type make no row.
@@ -39,6 +39,9 @@ void render_page_count(FILE *out, const char *label, const json_t *object, const
 
 /* @text in lines of RENDER_COLUMNS at most, each behind @indent spaces. */
 void render_wrapped(FILE *out, unsigned indent, const char *text);
+
+/* render_history.c */
+void render_history(FILE *out, const json_t *history);
 
 /* render_swap.c */
 void render_store_summary(FILE *out, const json_t *swap); /* of `status` */

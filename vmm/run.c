@@ -18,6 +18,7 @@
 #include "vmm/machine.h"
 #include "vmm/metrics.h"
 #include "vmm/options.h"
+#include "vmm/recorder.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
@@ -29,6 +30,7 @@ struct run {
 	struct chardev *chardev;
 	struct machine *machine;
 	struct swap_auto *automation;
+	struct recorder *recorder;
 	struct metrics *metrics;
 	struct control_server *control;
 	struct console_spawn *console;
@@ -106,6 +108,7 @@ static void on_machine_event(void *opaque, uint32_t events)
 		end(run, 1);
 		break;
 	case MACHINE_EVENT_SWAP_DONE:
+		recorder_look(run->recorder);
 		control_server_swap_done(run->control);
 		swap_auto_operation_done(run->automation);
 		break;
@@ -193,6 +196,10 @@ static int listen_to_all(struct run *run, struct error *err)
 	if (result)
 		return result;
 	host.automation = run->automation;
+	result = recorder_create(run->loop, run->machine, &run->recorder, err);
+	if (result)
+		return result;
+	host.recorder = run->recorder;
 	result = metrics_create(run->loop, &run->config.metrics, run->machine, run->config.name,
 				&run->metrics, err);
 	if (result)
@@ -246,6 +253,7 @@ static void tear_down(struct run *run, int status)
 {
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
+	recorder_destroy(run->recorder);
 	swap_auto_destroy(run->automation);
 	console_spawn_destroy(run->console);
 	if (run->machine) {

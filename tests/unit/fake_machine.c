@@ -185,6 +185,12 @@ static struct swap_operation_report report_of(int operation, bool running)
 	return report;
 }
 
+void swap_get_latency(struct swap *swap, struct latency_snapshot snapshots[SWAP_FAULT_KINDS])
+{
+	(void)swap;
+	memset(snapshots, 0, sizeof(*snapshots) * SWAP_FAULT_KINDS);
+}
+
 void swap_get_status(struct swap *swap, struct swap_status *status)
 {
 	int running = fake.operation;

@@ -1,8 +1,10 @@
+ebb_c_test(vmm_history unit ebb_vmm)
 ebb_c_test(vmm_metrics unit ebb_vmm)
 ebb_c_test(vmm_options unit ebb_vmm)
 ebb_c_test(vmm_policy unit ebb_vmm)
 ebb_c_test(vmm_pressure unit ebb_vmm)
 ebb_c_test(vmm_protocol unit ebb_vmm)
+ebb_c_test(vmm_report unit ebb_vmm)
 ebb_c_test(vmm_render unit ebb_vmm)
 ebb_c_test(vmm_chardev unit ebb_vmm util)
 
