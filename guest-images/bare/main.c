@@ -5,6 +5,7 @@
  */
 #include "arch/x86_64/platform.h"
 #include "attack.h"
+#include "attack_race.h"
 #include "balloon.h"
 #include "blk.h"
 #include "machine.h"
@@ -145,6 +146,11 @@ static void do_attack_run(const uint64_t *arguments)
 	attack_command_run(arguments[0], arguments[1], arguments[2]);
 }
 
+static void do_attack_race(const uint64_t *arguments)
+{
+	attack_command_race(arguments[0], arguments[1], arguments[2]);
+}
+
 static void do_attack_sweep(const uint64_t *arguments)
 {
 	attack_command_sweep(arguments[0]);
@@ -186,6 +192,7 @@ static const struct command {
 	{"attack", "list", "", 0, do_attack_list},
 	{"attack", "devices", "", 0, do_attack_devices},
 	{"attack", "run", "DEVICE QUEUE CASE", 3, do_attack_run},
+	{"attack", "race", "DEVICE QUEUE RACE", 3, do_attack_race},
 	{"attack", "sweep", "0|1", 1, do_attack_sweep},
 	{NULL, "reset", "", 0, do_reset},
 	{NULL, "poweroff", "", 0, do_poweroff},

@@ -95,6 +95,8 @@ worker_entry:
 	ud2
 
 	.section .data
+	.globl gdt
+	.globl page_map
 	.balign 8
 gdt:
 	.quad 0

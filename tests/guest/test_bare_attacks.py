@@ -10,6 +10,7 @@ Device = collections.namedtuple("Device", "number id queues")
 KINDS = {1: "net", 2: "blk", 3: "console", 4: "rng", 5: "balloon", 19: "vsock"}
 # A guest may make ebb say something, but not fill the host's log: a handful per device and five seconds.
 LOG_LINES_MAX = 400
+RACES = 9
 
 
 class Attacks(BareCase):
@@ -59,6 +60,29 @@ class Attacks(BareCase):
         self.assertEqual(guest.ctl("status")["state"], "running")
         self.assert_untouched(bystander)
         self.assertLess(guest.errors.count(b"\n"), LOG_LINES_MAX)
+
+    def race_on(self, kind, queue, *options):
+        """A second virtual CPU rewrites the rings while the device uses them."""
+        bystander = self.bystander()
+        guest = self.attacker("--cpus", "2", *options)
+        device = next(device for device in self.devices(guest) if KINDS[device.id] == kind)
+        for number in range(RACES):
+            result = guest.serial.command(f"attack race {device.number} {queue} {number}", timeout=120)
+            print(f"{kind}.{queue}.{result['name']}: {result['requests']} requests, {result['flips']} flips, "
+                  f"{result['broken']} resets")
+            self.assertEqual(result["healthy"], 1)
+            self.assertGreater(result["flips"], 1000)
+        self.assertEqual(guest.ctl("status")["state"], "running")
+        self.assert_untouched(bystander)
+
+    def test_races_on_entropy(self):
+        self.race_on("rng", 0)
+
+    def test_races_on_the_balloon(self):
+        self.race_on("balloon", 0)
+
+    def test_races_on_a_disk(self):
+        self.race_on("blk", 0)
 
     def test_attacks_on_entropy(self):
         self.run_on("rng")
