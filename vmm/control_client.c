@@ -130,8 +130,8 @@ static int await_input(const struct control_client *client, const struct control
 
 		if (ready > 0 && wanted[1].revents) {
 			if (read(interrupt_fd, &info, sizeof(info)) == sizeof(info) && watch &&
-			    watch->interrupted)
-				watch->interrupted(watch->opaque);
+			    watch->interrupted && watch->interrupted(watch->opaque))
+				return error_say(err, EINTR, "interrupted");
 			continue;
 		}
 		if (ready > 0)
@@ -256,6 +256,26 @@ int control_client_call(struct control_client *client, const char *command,
 		free(line);
 	} while (result > 0);
 	return result;
+}
+
+int control_client_follow(struct control_client *client, const char *command,
+			  const char *const *arguments, size_t count,
+			  const struct control_watch *watch, enum control_code *code,
+			  struct error *err)
+{
+	json_t *answer = NULL;
+	int result =
+		control_client_call(client, command, arguments, count, watch, code, &answer, err);
+
+	if (!result && *code == CONTROL_OK) {
+		json_decref(answer);
+		return error_say(err, EPROTO, "machine \"%s\": its answer is not understood",
+				 client->name);
+	}
+	if (result != -ECONNRESET)
+		return result;
+	*code = CONTROL_OK;
+	return 0;
 }
 
 void control_client_cancel(const char *name, const char *path)

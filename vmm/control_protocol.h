@@ -16,6 +16,9 @@
  *   {"result":{…}}                                  (the members of both: see commands.h)
  *   {"error":{"code":"wrong_state","message":"…"}}
  *
+ * The command "events" is answered in another way: any number of lines {"event":{…}} (vmm/events.h),
+ * or one error, until the client closes the connection or the VM ends. No further request is taken.
+ *
  * Codes are stable, messages are for people. After a line that is too long the connection is closed
  * behind the error. A connection may be half-closed: what was asked for is still answered.
  *

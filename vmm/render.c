@@ -38,6 +38,8 @@ static void render_status(FILE *out, const json_t *result)
 	render_row(out, "name", render_text(result, "name"));
 	render_count(out, "pid", result, "pid");
 	render_state(out, result);
+	if (json_is_true(json_object_get(result, "panicked")))
+		render_row(out, "guest", "its kernel panicked");
 	render_count(out, "vcpus", result, "vcpus");
 	render_size(out, "memory", result, "memory_bytes");
 	render_size(out, "memory on host", result, "memory_allocated_bytes");

@@ -16,6 +16,9 @@ void render_result(FILE *out, const char *command, const json_t *result);
 void render_progress(FILE *out, const json_t *progress, unsigned columns);
 void render_progress_end(FILE *out);
 
+/* An event of vmm/events.h as a line. */
+void render_event(FILE *out, const json_t *event);
+
 /* The table of `ebb ls` from the VMs' status objects (a JSON array). */
 void render_list(FILE *out, const json_t *machines);
 

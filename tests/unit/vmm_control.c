@@ -26,6 +26,7 @@
 #include "vmm/control_client.h"
 #include "vmm/control_server.h"
 #include "vmm/control_socket.h"
+#include "vmm/events.h"
 
 #define PATIENCE_MS 5000
 #define STALL_NS    (300 * NS_PER_MS)
@@ -36,6 +37,9 @@ static struct {
 	struct event_loop *loop;
 	struct event_source *done_source;
 	int done_fd;
+	struct events *events;
+	int emit_fd; /* as many events as are written to it */
+	struct event_source *emit_source;
 	struct control_server *server;
 	pthread_t thread;
 	atomic_int quits;
@@ -59,6 +63,17 @@ static void on_done(void *opaque, uint32_t events)
 	control_server_swap_done(vm.server);
 }
 
+static void on_emit(void *opaque, uint32_t events)
+{
+	eventfd_t count;
+
+	(void)opaque;
+	(void)events;
+	eventfd_read(vm.emit_fd, &count);
+	while (count--)
+		events_emit(vm.events, "test", json_pack("{s:s}", "padding", "0123456789abcdef"));
+}
+
 static void *run_loop(void *opaque)
 {
 	(void)opaque;
@@ -68,7 +83,7 @@ static void *run_loop(void *opaque)
 
 static int setup(void **state)
 {
-	const struct control_host host = {
+	struct control_host host = {
 		.machine = (struct machine *)&vm, /* not looked into */
 		.name = "web",
 		.quit = on_quit,
@@ -85,6 +100,10 @@ static int setup(void **state)
 	assert_int_equal(event_loop_create(&vm.loop), 0);
 	vm.done_fd = eventfd(0, EFD_CLOEXEC);
 	event_loop_add(vm.loop, vm.done_fd, EPOLLIN, on_done, NULL, &vm.done_source);
+	vm.emit_fd = eventfd(0, EFD_CLOEXEC);
+	event_loop_add(vm.loop, vm.emit_fd, EPOLLIN, on_emit, NULL, &vm.emit_source);
+	assert_int_equal(events_create(vm.loop, host.machine, &vm.events, &error), 0);
+	host.events = vm.events;
 	assert_int_equal(control_server_create(vm.loop, vm.socket, &host, &vm.server, &error), 0);
 	return thread_start(&vm.thread, "server", run_loop, NULL);
 }
@@ -96,6 +115,8 @@ static void stop_server(void)
 	event_loop_stop(vm.loop);
 	pthread_join(vm.thread, NULL);
 	control_server_destroy(vm.server);
+	events_destroy(vm.events);
+	close(vm.emit_fd);
 	event_loop_destroy(vm.loop);
 	control_socket_release(vm.socket);
 	close(vm.done_fd);
@@ -653,6 +674,127 @@ static void too_long_a_path_is_refused(void **state)
 	assert_int_equal(control_socket_claim("x", path, &socket, &error), -ENAMETOOLONG);
 }
 
+static int follow(const char *request)
+{
+	int fd = connect_client();
+
+	send_text(fd, request);
+	assert_receives(fd, "{\"event\":{\"type\":\"subscribed\",");
+	return fd;
+}
+
+static void follower_hears_of_what_happens(void **state)
+{
+	int follower = follow("{\"command\":\"events\"}\n");
+	int fd = connect_client();
+
+	(void)state;
+	send_text(fd, "{\"command\":\"pause\"}\n{\"command\":\"swap enable\"}\n");
+	await(&fake.starts, 1);
+	finish_operation(0);
+	assert_receives(follower, "\"state\":\"paused\",\"was\":\"running\"");
+	assert_receives(follower, "\"type\":\"swap_started\"");
+	assert_receives(follower, "\"type\":\"swap_ended\"");
+	close(follower);
+	close(fd);
+	assert_serves();
+}
+
+static void follower_may_ask_for_what_was_before(void **state)
+{
+	int fd;
+
+	(void)state;
+	eventfd_write(vm.emit_fd, 3);
+	assert_serves();
+	fd = follow("{\"command\":\"events\",\"arguments\":[\"1\"]}\n");
+	assert_receives(fd, "\"sequence\":2,");
+	assert_receives(fd, "\"sequence\":3,");
+	close(fd);
+}
+
+static void follower_of_the_future_is_refused(void **state)
+{
+	int fd = connect_client();
+
+	(void)state;
+	send_text(fd, "{\"command\":\"events\",\"arguments\":[\"99\"]}\n");
+	assert_receives(fd, "\"invalid_argument\"");
+	send_text(fd, "{\"command\":\"events\",\"arguments\":[\"-1\"]}\n");
+	assert_receives(fd, "\"invalid_argument\"");
+	send_text(fd, "{\"command\":\"status\"}\n");
+	assert_receives(fd, "{\"result\":");
+	close(fd);
+}
+
+static void follower_that_does_not_read_loses_events_and_stays(void **state)
+{
+	int fd = follow("{\"command\":\"events\"}\n");
+	bool lost = false;
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		eventfd_write(vm.emit_fd, 100);
+		usleep(1000);
+	}
+	usleep(2 * STALL_NS / 1000);
+	assert_serves();
+	for (;;) {
+		const char *line = receive(fd);
+
+		assert_string_not_equal(line, "");
+		lost = lost || strstr(line, "\"type\":\"lost\"");
+		if (strstr(line, "\"sequence\":20000,"))
+			break;
+	}
+	assert_true(lost);
+	close(fd);
+}
+
+static void half_closed_follower_is_served_on(void **state)
+{
+	int fd = follow("{\"command\":\"events\"}\n");
+
+	(void)state;
+	shutdown(fd, SHUT_WR);
+	assert_serves();
+	eventfd_write(vm.emit_fd, 1);
+	assert_receives(fd, "\"type\":\"test\"");
+	close(fd);
+}
+
+static void follower_makes_room_when_it_leaves(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 3 * CONTROL_CLIENTS_MAX; i++) {
+		close(follow("{\"command\":\"events\"}\n"));
+		assert_serves();
+	}
+}
+
+static void follower_gets_no_answers_to_requests(void **state)
+{
+	int fd = follow("{\"command\":\"events\"}\n{\"command\":\"reset\"}\n");
+
+	(void)state;
+	assert_serves();
+	assert_int_equal(fake.resets, 0);
+	close(fd);
+}
+
+static void follower_gets_the_last_events_before_the_end(void **state)
+{
+	int fd = follow("{\"command\":\"events\"}\n");
+
+	(void)state;
+	eventfd_write(vm.emit_fd, 1);
+	assert_serves();
+	stop_server();
+	assert_receives(fd, "\"type\":\"test\"");
+	assert_string_equal(receive(fd), "");
+	close(fd);
+}
+
 #define CONTROL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -680,6 +822,14 @@ int main(void)
 		CONTROL_TEST(too_many_clients_are_told),
 		CONTROL_TEST(quit_is_answered_first),
 		CONTROL_TEST(end_of_the_machine_is_told),
+		CONTROL_TEST(follower_hears_of_what_happens),
+		CONTROL_TEST(follower_may_ask_for_what_was_before),
+		CONTROL_TEST(follower_of_the_future_is_refused),
+		CONTROL_TEST(follower_that_does_not_read_loses_events_and_stays),
+		CONTROL_TEST(half_closed_follower_is_served_on),
+		CONTROL_TEST(follower_makes_room_when_it_leaves),
+		CONTROL_TEST(follower_gets_no_answers_to_requests),
+		CONTROL_TEST(follower_gets_the_last_events_before_the_end),
 		CONTROL_TEST(client_understands_the_answers),
 		CONTROL_TEST(client_notices_the_end),
 		CONTROL_TEST(socket_is_for_its_user_alone),
