@@ -73,6 +73,15 @@ enum control_code control_code_by_name(const char *name);
 /* The code for a -errno of machine.h or swap.h. */
 enum control_code control_code_from_errno(int result);
 
+/*
+ * One line of an answer: its kind ("result", "error", "progress", "event") and body, which belong to
+ * what is returned. NULL: it is none.
+ */
+json_t *control_answer_parse(const char *line, const char **kind, const json_t **body);
+
+/* The body of an "error": its code, and its message in @err. */
+enum control_code control_answer_error(const json_t *body, struct error *err);
+
 /* A string value from any bytes: what is not UTF-8 becomes '?'. NULL: out of memory. */
 json_t *control_json_string(const char *text);
 

@@ -8,6 +8,7 @@
 #include "vmm/help.h"
 #include "vmm/ls.h"
 #include "vmm/run.h"
+#include "vmm/swap_all.h"
 
 static int version_main(int argc, char **argv)
 {
@@ -21,11 +22,10 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } subcommands[] = {
-	{"run", run_main},         {"ctl", ctl_main},
-	{"console", console_main}, {"ls", ls_main},
-	{"check", check_main},     {"help", help_main},
-	{"version", version_main}, {"--help", help_main},
-	{"-h", help_main},         {"--version", version_main},
+	{"run", run_main},       {"ctl", ctl_main},           {"console", console_main},
+	{"ls", ls_main},         {"check", check_main},       {"help", help_main},
+	{"swap", swap_all_main}, {"version", version_main},   {"--help", help_main},
+	{"-h", help_main},       {"--version", version_main},
 };
 
 int main(int argc, char **argv)

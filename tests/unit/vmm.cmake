@@ -3,6 +3,7 @@ ebb_c_test(vmm_policy unit ebb_vmm)
 ebb_c_test(vmm_pressure unit ebb_vmm)
 ebb_c_test(vmm_protocol unit ebb_vmm)
 ebb_c_test(vmm_render unit ebb_vmm)
+ebb_c_test(vmm_swap_all unit ebb_vmm)
 ebb_c_test(vmm_chardev unit ebb_vmm util)
 
 # A stand-in takes the place of the machine and of swap: their archives are not even looked at.
