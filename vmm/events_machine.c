@@ -99,7 +99,11 @@ static void on_balloon_timer(void *opaque, uint32_t mask)
 static void tell_swap_end(struct events *events, const struct swap_status *status)
 {
 	const struct swap_operation_report *report = &status->last[events->operation];
-	json_t *members = commands_report(report, status->page_size);
+	json_t *members;
+
+	if (report->operation != events->operation)
+		report = &status->current; /* it never got as far as to be remembered */
+	members = commands_report(report, status->page_size);
 
 	if (members &&
 	    (json_object_set_new(members, "by", json_string(events->operation_by)) ||
