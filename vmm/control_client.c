@@ -256,8 +256,10 @@ int control_client_follow(struct control_client *client, const char *command,
 			  struct error *err)
 {
 	json_t *answer = NULL;
-	int result =
-		control_client_call(client, command, arguments, count, watch, code, &answer, err);
+	int result;
+
+	*code = CONTROL_FAILED;
+	result = control_client_call(client, command, arguments, count, watch, code, &answer, err);
 
 	if (!result && *code == CONTROL_OK) {
 		json_decref(answer);
@@ -273,7 +275,7 @@ int control_client_follow(struct control_client *client, const char *command,
 void control_client_cancel(const char *name, const char *path)
 {
 	struct control_client *client = NULL;
-	enum control_code code;
+	enum control_code code = CONTROL_FAILED;
 	json_t *answer = NULL;
 	struct error error;
 

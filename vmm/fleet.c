@@ -317,15 +317,19 @@ int fleet_run(const struct fleet *fleet, struct error *err)
 
 	run.members = calloc(fleet->count + 1, sizeof(*run.members));
 	run.polled = calloc(fleet->count + 1, sizeof(*run.polled));
-	if (!run.members || !run.polled)
+	if (!run.members || !run.polled) {
 		result = error_errno(err, ENOMEM, "%zu machines", fleet->count);
+		goto free_all;
+	}
 	while (!result && fill_up(&run))
 		result = wait_and_serve(&run, err);
-	for (size_t i = 0; run.members && i < fleet->count; i++) {
+	for (size_t i = 0; i < fleet->count; i++) {
 		if (run.members[i].state == MEMBER_ASKED)
 			close(run.members[i].fd);
 		free(run.members[i].input);
 	}
+
+free_all:
 	free(run.polled);
 	free(run.members);
 	return result;

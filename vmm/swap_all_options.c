@@ -69,7 +69,7 @@ static int check_names(const struct swap_all_options *options, struct error *err
 
 static int parse_options(int argc, char **argv, struct swap_all_options *options, struct error *err)
 {
-	unsigned seconds;
+	unsigned seconds = 0;
 	int option;
 	int result = 0;
 

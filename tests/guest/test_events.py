@@ -112,7 +112,8 @@ class Events(BareCase):
             commands = "pause\nresume\n" * 2000
             subprocess.run([host.BINARY, "console", guest.name], input=commands, env=guest.env, text=True,
                            stdout=subprocess.DEVNULL, check=True, timeout=60 * host.SLOWNESS)
-        self.assertLess(guest.own_bytes() - before, 2 * MIB)
+        if "asan" not in host.BINARY:  # which keeps what was freed
+            self.assertLess(guest.own_bytes() - before, 2 * MIB)
         follower.process.send_signal(signal.SIGCONT)
         self.assertGreater(follower.wait("lost")["count"], 0)
         guest.ctl("quit")
