@@ -7,8 +7,10 @@ ebb_c_test(vmm_swap_all unit ebb_vmm)
 ebb_c_test(vmm_chardev unit ebb_vmm util)
 
 # A stand-in takes the place of the machine and of swap: their archives are not even looked at.
-foreach(name vmm_auto vmm_commands vmm_control vmm_events vmm_operation vmm_programs)
+foreach(name vmm_auto vmm_commands vmm_control vmm_events vmm_follow vmm_operation vmm_programs)
 	ebb_c_test(${name} unit ebb_vmm)
 	target_sources(test_${name} PRIVATE fake_machine.c)
 endforeach()
+target_sources(test_vmm_control PRIVATE control_fixture.c)
+target_sources(test_vmm_follow PRIVATE control_fixture.c)
 target_link_libraries(test_vmm_programs PRIVATE util)

@@ -3,8 +3,6 @@
  * own, a machine that only remembers.
  */
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,198 +17,10 @@
 
 #include <cmocka.h>
 
-#include "fake_machine.h"
-#include "vmm/base/clock.h"
-#include "vmm/base/thread.h"
+#include "control_fixture.h"
 #include "vmm/control_client.h"
-#include "vmm/control_server.h"
-#include "vmm/control_socket.h"
-#include "vmm/events.h"
-
-#define PATIENCE_MS 5000
-#define STALL_NS    (300 * NS_PER_MS)
-
-static struct {
-	char directory[64];
-	struct control_socket *socket;
-	struct event_loop *loop;
-	struct event_source *done_source;
-	int done_fd;
-	struct events *events;
-	int emit_fd; /* as many events as are written to it */
-	struct event_source *emit_source;
-	struct control_server *server;
-	pthread_t thread;
-	atomic_int quits;
-} vm;
 
 static struct error error;
-
-static void on_quit(void *opaque)
-{
-	(void)opaque;
-	vm.quits++;
-}
-
-static void on_done(void *opaque, uint32_t events)
-{
-	eventfd_t value;
-
-	(void)opaque;
-	(void)events;
-	eventfd_read(vm.done_fd, &value);
-	control_server_swap_done(vm.server);
-}
-
-static void on_emit(void *opaque, uint32_t events)
-{
-	eventfd_t count;
-
-	(void)opaque;
-	(void)events;
-	eventfd_read(vm.emit_fd, &count);
-	while (count--)
-		events_emit(vm.events, "test", json_pack("{s:s}", "padding", "0123456789abcdef"));
-}
-
-static void *run_loop(void *opaque)
-{
-	(void)opaque;
-	event_loop_run(vm.loop);
-	return NULL;
-}
-
-static int setup(void **state)
-{
-	struct control_host host = {
-		.machine = (struct machine *)&vm, /* not looked into */
-		.name = "web",
-		.quit = on_quit,
-		.stall_ns = STALL_NS,
-	};
-
-	(void)state;
-	fake_machine_init();
-	vm.quits = 0;
-	strcpy(vm.directory, "/tmp/ebb-test-XXXXXX");
-	assert_non_null(mkdtemp(vm.directory));
-	setenv("XDG_RUNTIME_DIR", vm.directory, 1);
-	assert_int_equal(control_socket_claim("web", NULL, &vm.socket, &error), 0);
-	assert_int_equal(event_loop_create(&vm.loop), 0);
-	vm.done_fd = eventfd(0, EFD_CLOEXEC);
-	event_loop_add(vm.loop, vm.done_fd, EPOLLIN, on_done, NULL, &vm.done_source);
-	vm.emit_fd = eventfd(0, EFD_CLOEXEC);
-	event_loop_add(vm.loop, vm.emit_fd, EPOLLIN, on_emit, NULL, &vm.emit_source);
-	assert_int_equal(events_create(vm.loop, host.machine, &vm.events, &error), 0);
-	host.events = vm.events;
-	assert_int_equal(control_server_create(vm.loop, vm.socket, &host, &vm.server, &error), 0);
-	return thread_start(&vm.thread, "server", run_loop, NULL);
-}
-
-static void stop_server(void)
-{
-	if (!vm.loop)
-		return;
-	event_loop_stop(vm.loop);
-	pthread_join(vm.thread, NULL);
-	control_server_destroy(vm.server);
-	events_destroy(vm.events);
-	close(vm.emit_fd);
-	event_loop_destroy(vm.loop);
-	control_socket_release(vm.socket);
-	close(vm.done_fd);
-	vm.loop = NULL;
-}
-
-static int teardown(void **state)
-{
-	char path[80];
-
-	(void)state;
-	stop_server();
-	snprintf(path, sizeof(path), "%s/ebb", vm.directory);
-	/* Fails if anything was left behind. */
-	if (rmdir(path) || rmdir(vm.directory))
-		return -1;
-	return 0;
-}
-
-static void finish_operation(int result)
-{
-	fake_machine_finish(result);
-	eventfd_write(vm.done_fd, 1);
-}
-
-static int connect_client(void)
-{
-	int fd;
-
-	assert_int_equal(control_socket_connect(control_socket_path(vm.socket), "web", &fd, &error),
-			 0);
-	return fd;
-}
-
-static void send_text(int fd, const char *text)
-{
-	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-/* The next line, in a buffer that is used again; "" at the end of the connection. */
-static const char *receive(int fd)
-{
-	static char line[65536];
-	size_t length = 0;
-
-	for (;;) {
-		struct pollfd wanted = {.fd = fd, .events = POLLIN};
-		ssize_t count;
-		char *end;
-
-		if (poll(&wanted, 1, PATIENCE_MS) != 1)
-			fail_msg("no answer");
-		/* Look first: what follows the line is for the next call. */
-		count = recv(fd, line + length, sizeof(line) - 1 - length, MSG_PEEK);
-		if (count <= 0)
-			break;
-		end = memchr(line + length, '\n', (size_t)count);
-		if (end)
-			count = end + 1 - (line + length);
-		count = recv(fd, line + length, (size_t)count, 0);
-		assert_true(count > 0);
-		length += (size_t)count;
-		if (end) {
-			length--;
-			break;
-		}
-	}
-	line[length] = '\0';
-	return line;
-}
-
-static void assert_receives(int fd, const char *part)
-{
-	const char *line = receive(fd);
-
-	if (!strstr(line, part))
-		fail_msg("\"%s\" does not contain \"%s\"", line, part);
-}
-
-static void assert_serves(void)
-{
-	int fd = connect_client();
-
-	send_text(fd, "{\"command\":\"status\"}\n");
-	assert_receives(fd, "{\"result\":{\"name\":\"web\"");
-	close(fd);
-}
-
-/* Waits until @value has become @wanted. */
-static void await(atomic_int *value, int wanted)
-{
-	for (int i = 0; i < PATIENCE_MS && *value != wanted; i++)
-		usleep(1000);
-	assert_int_equal(*value, wanted);
-}
 
 static void commands_are_answered_in_order(void **state)
 {
@@ -674,129 +483,6 @@ static void too_long_a_path_is_refused(void **state)
 	assert_int_equal(control_socket_claim("x", path, &socket, &error), -ENAMETOOLONG);
 }
 
-static int follow(const char *request)
-{
-	int fd = connect_client();
-
-	send_text(fd, request);
-	assert_receives(fd, "{\"event\":{\"type\":\"subscribed\",");
-	return fd;
-}
-
-static void follower_hears_of_what_happens(void **state)
-{
-	int follower = follow("{\"command\":\"events\"}\n");
-	int fd = connect_client();
-
-	(void)state;
-	send_text(fd, "{\"command\":\"pause\"}\n{\"command\":\"swap enable\"}\n");
-	await(&fake.starts, 1);
-	finish_operation(0);
-	assert_receives(follower, "\"state\":\"paused\",\"was\":\"running\"");
-	assert_receives(follower, "\"type\":\"swap_started\"");
-	assert_receives(follower, "\"type\":\"swap_ended\"");
-	close(follower);
-	close(fd);
-	assert_serves();
-}
-
-static void follower_may_ask_for_what_was_before(void **state)
-{
-	int fd;
-
-	(void)state;
-	eventfd_write(vm.emit_fd, 3);
-	assert_serves();
-	fd = follow("{\"command\":\"events\",\"arguments\":[\"1\"]}\n");
-	assert_receives(fd, "\"sequence\":2,");
-	assert_receives(fd, "\"sequence\":3,");
-	close(fd);
-}
-
-static void follower_of_the_future_is_refused(void **state)
-{
-	int fd = connect_client();
-
-	(void)state;
-	send_text(fd, "{\"command\":\"events\",\"arguments\":[\"99\"]}\n");
-	assert_receives(fd, "\"invalid_argument\"");
-	send_text(fd, "{\"command\":\"events\",\"arguments\":[\"-1\"]}\n");
-	assert_receives(fd, "\"invalid_argument\"");
-	send_text(fd, "{\"command\":\"status\"}\n");
-	assert_receives(fd, "{\"result\":");
-	close(fd);
-}
-
-static void follower_that_does_not_read_loses_events_and_stays(void **state)
-{
-	int fd = follow("{\"command\":\"events\"}\n");
-	bool lost = false;
-
-	(void)state;
-	for (int i = 0; i < 200; i++) {
-		eventfd_write(vm.emit_fd, 100);
-		usleep(1000);
-	}
-	usleep(2 * STALL_NS / 1000);
-	assert_serves();
-	for (;;) {
-		const char *line = receive(fd);
-
-		assert_string_not_equal(line, "");
-		lost = lost || strstr(line, "\"type\":\"lost\"");
-		if (strstr(line, "\"sequence\":20000,"))
-			break;
-	}
-	assert_true(lost);
-	close(fd);
-}
-
-static void half_closed_follower_is_served_on(void **state)
-{
-	int fd = follow("{\"command\":\"events\"}\n");
-
-	(void)state;
-	shutdown(fd, SHUT_WR);
-	assert_serves();
-	eventfd_write(vm.emit_fd, 1);
-	assert_receives(fd, "\"type\":\"test\"");
-	close(fd);
-}
-
-static void follower_makes_room_when_it_leaves(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < 3 * CONTROL_CLIENTS_MAX; i++) {
-		close(follow("{\"command\":\"events\"}\n"));
-		assert_serves();
-	}
-}
-
-static void follower_gets_no_answers_to_requests(void **state)
-{
-	int fd = follow("{\"command\":\"events\"}\n{\"command\":\"reset\"}\n");
-
-	(void)state;
-	assert_serves();
-	assert_int_equal(fake.resets, 0);
-	close(fd);
-}
-
-static void follower_gets_the_last_events_before_the_end(void **state)
-{
-	int fd = follow("{\"command\":\"events\"}\n");
-
-	(void)state;
-	eventfd_write(vm.emit_fd, 1);
-	assert_serves();
-	stop_server();
-	assert_receives(fd, "\"type\":\"test\"");
-	assert_string_equal(receive(fd), "");
-	close(fd);
-}
-
-#define CONTROL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -822,14 +508,6 @@ int main(void)
 		CONTROL_TEST(too_many_clients_are_told),
 		CONTROL_TEST(quit_is_answered_first),
 		CONTROL_TEST(end_of_the_machine_is_told),
-		CONTROL_TEST(follower_hears_of_what_happens),
-		CONTROL_TEST(follower_may_ask_for_what_was_before),
-		CONTROL_TEST(follower_of_the_future_is_refused),
-		CONTROL_TEST(follower_that_does_not_read_loses_events_and_stays),
-		CONTROL_TEST(half_closed_follower_is_served_on),
-		CONTROL_TEST(follower_makes_room_when_it_leaves),
-		CONTROL_TEST(follower_gets_no_answers_to_requests),
-		CONTROL_TEST(follower_gets_the_last_events_before_the_end),
 		CONTROL_TEST(client_understands_the_answers),
 		CONTROL_TEST(client_notices_the_end),
 		CONTROL_TEST(socket_is_for_its_user_alone),
