@@ -50,6 +50,8 @@ struct balloon_stat {
 struct virtio_balloon {
 	struct virtio_device device;
 	struct event_source *wake_source;
+	void (*moved)(void *opaque);
+	void *opaque;
 	int wake_fd; /* gets the I/O thread to do what the flags below say */
 
 	/* Guarded by device.lock. */
@@ -372,6 +374,7 @@ static void balloon_write_config(struct virtio_device *device, uint32_t offset, 
 	struct balloon_config config = current_config(balloon);
 	uint64_t ram = guest_memory_size(device->memory);
 	uint64_t actual;
+	bool moved;
 
 	if (offset < offsetof(struct balloon_config, actual) ||
 	    !range_within(offset, size, sizeof(config)))
@@ -379,8 +382,12 @@ static void balloon_write_config(struct virtio_device *device, uint32_t offset, 
 	memcpy((char *)&config + offset, data, size);
 	actual = (uint64_t)le32toh(config.actual) * GUEST_PAGE_SIZE;
 	pthread_mutex_lock(&balloon->status_lock);
-	balloon->status.actual_bytes = actual < ram ? actual : ram;
+	actual = actual < ram ? actual : ram;
+	moved = balloon->status.actual_bytes != actual;
+	balloon->status.actual_bytes = actual;
 	pthread_mutex_unlock(&balloon->status_lock);
+	if (moved && balloon->moved)
+		balloon->moved(balloon->opaque);
 }
 
 /* The target outlives a reset: a rebooted guest finds it when its driver starts. */
@@ -421,6 +428,15 @@ static const struct virtio_device_ops balloon_ops = {
 	.reset = balloon_reset,
 	.destroy = balloon_destroy,
 };
+
+void virtio_balloon_set_listener(struct virtio_device *device, void (*moved)(void *opaque),
+				 void *opaque)
+{
+	struct virtio_balloon *balloon = to_balloon(device);
+
+	balloon->moved = moved;
+	balloon->opaque = opaque;
+}
 
 int virtio_balloon_set_target(struct virtio_device *device, uint64_t bytes)
 {

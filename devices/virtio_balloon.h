@@ -57,6 +57,13 @@ int virtio_balloon_create(const struct guest_memory *memory, struct event_loop *
 			  struct virtio_device **out);
 
 /*
+ * @moved(@opaque) is called when the driver says that another amount is in the balloon, from then on,
+ * on the vCPU's thread and without locks of the status. Before the device is used.
+ */
+void virtio_balloon_set_listener(struct virtio_device *device, void (*moved)(void *opaque),
+				 void *opaque);
+
+/*
  * Asks the driver to have @bytes (rounded down to whole pages) in the balloon. It may take its
  * time, or never comply. 0, or -ERANGE if that is more than RAM.
  */

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 #include "vmm/commands_internal.h"
+#include "vmm/events.h"
 #include "vmm/machine.h"
 
 static json_t *balloon_stats(const struct machine_balloon_status *balloon)
@@ -51,11 +53,11 @@ static int run_status(const struct control_host *host, const struct control_requ
 	machine_get_status(host->machine, &status);
 	swap_get_status(machine_swap(host->machine), &swap);
 	return commands_give(
-		json_pack("{s:s,s:i,s:s,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
+		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
 			  host->name, "pid", (int)getpid(), "state",
 			  machine_state_name(status.state), "reason",
-			  control_json_string(status.reason), "vcpus", (int)status.vcpus,
-			  "memory_bytes", commands_number(status.memory_bytes),
+			  control_json_string(status.reason), "panicked", status.panicked, "vcpus",
+			  (int)status.vcpus, "memory_bytes", commands_number(status.memory_bytes),
 			  "memory_allocated_bytes", commands_number(status.memory_allocated_bytes),
 			  "uptime_ns", commands_number(status.uptime_ns), "resets",
 			  commands_number(status.resets), "first_run_ns",
@@ -141,6 +143,45 @@ static int run_quit(const struct control_host *host, const struct control_reques
 	return give_state(host, result, err);
 }
 
+static int parse_sequence(const char *text, uint64_t last, uint64_t *sequence, struct error *err)
+{
+	char *end;
+
+	errno = 0;
+	*sequence = strtoull(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || errno || *sequence > last)
+		return error_say(err, ERANGE,
+				 "events %.40s: not the sequence of an event so far; the last is "
+				 "%" PRIu64,
+				 text, last);
+	return 0;
+}
+
+int commands_parse_events(const struct control_host *host, const struct control_request *request,
+			  uint64_t *since, json_t **subscribed, struct error *err)
+{
+	uint64_t last = events_last(host->events);
+	struct machine_status status;
+	struct swap_status swap;
+	int result = 0;
+
+	if (!host->events)
+		return error_say(err, ENOTSUP, "this machine tells no events");
+	if (request->argument_count)
+		result = parse_sequence(request->arguments[0], last, since, err);
+	else
+		*since = last;
+	if (result)
+		return result;
+	machine_get_status(host->machine, &status);
+	swap_get_status(machine_swap(host->machine), &swap);
+	*subscribed = json_pack("{s:s,s:s,s:o,s:b,s:s}", "name", host->name, "state",
+				machine_state_name(status.state), "reason",
+				control_json_string(status.reason), "panicked", status.panicked,
+				"swap", swap_state_name(swap.state));
+	return 0;
+}
+
 static int run_help(const struct control_host *host, const struct control_request *request,
 		    json_t **result, struct error *err)
 {
@@ -211,16 +252,22 @@ const struct command commands[] = {
 	 .arguments = "[SIZE]",
 	 .help = "show the balloon, or leave the guest SIZE of its memory",
 	 .arguments_max = 1,
-	 .run = run_balloon},
-	{.name = "pause", .help = "stop the virtual CPUs", .run = run_pause},
-	{.name = "resume", .help = "continue the virtual CPUs", .run = run_resume},
+	 .run = run_balloon,
+	 .changes = true},
+	{.name = "pause", .help = "stop the virtual CPUs", .run = run_pause, .changes = true},
+	{.name = "resume", .help = "continue the virtual CPUs", .run = run_resume, .changes = true},
 	{.name = "resume --prefetch",
 	 .help = "bring the working set back if it is swapped out, then resume",
 	 .operation = SWAP_OP_WORKING_SET,
 	 .resumes = true},
 	{.name = "powerdown", .help = "press the power button", .run = run_powerdown},
-	{.name = "reset", .help = "start the guest anew", .run = run_reset},
+	{.name = "reset", .help = "start the guest anew", .run = run_reset, .changes = true},
 	{.name = "quit", .help = "end the machine at once", .run = run_quit, .quits = true},
+	{.name = "events",
+	 .arguments = "[SINCE]",
+	 .help = "what happens, as it happens, until it is interrupted",
+	 .arguments_max = 1,
+	 .streams = true},
 	{.name = "help", .help = "this list", .run = run_help},
 };
 const size_t command_count = ARRAY_SIZE(commands);

@@ -3,7 +3,8 @@
  *
  * Results, by command (members as in the protocol's "result"; N are integers):
  *
- *   status       name, pid, state ("created", "running", "paused", "stopped"), reason, vcpus,
+ *   status       name, pid, state ("created", "running", "paused", "stopped"), reason, panicked (the
+ *                guest's kernel said so since the last reset), vcpus,
  *                memory_bytes, memory_allocated_bytes (blocks of guest RAM that the host holds),
  *                uptime_ns, resets, first_run_ns (process start to first guest instruction),
  *                balloon (as below, null without the device), swap {available, state, operation
@@ -46,6 +47,9 @@
  *   pause, resume, powerdown, reset, quit: state, of the machine
  *   resume --prefetch: state, of the machine; prefetch (null: there was nothing to bring back; or
  *                the report)
+ *   events       {"event":…} lines instead of a result, see vmm/events.h. The argument SINCE is the
+ *                sequence of the last event that is known: those after it that are still kept come
+ *                first. 0: all that are kept; without it: none
  *   help         commands [{name, arguments, help, choices (words, for completion)}]
  *
  * A report: operation ("enable", "trim", "out", "in", "working_set", "disable", "dump_memory",
@@ -90,12 +94,14 @@ struct command {
 	/* A swap operation, which goes on after it was started; SWAP_OP_NONE: an answer at once. */
 	enum swap_operation operation;
 	/* 0 with *result set (a reference for the caller), or -errno with @err. NULL with
-	 * operation. */
+	 * operation or streams. */
 	int (*run)(const struct control_host *host, const struct control_request *request,
 		   json_t **result, struct error *err);
 	const char *choices; /* arguments to complete, separated by spaces; NULL: none */
 	bool takes_file;     /* the first argument is a file; clients make its path absolute */
 	bool resumes;        /* after the operation the virtual CPUs are continued */
+	bool changes;        /* may change the machine, so that there may be events of it */
+	bool streams;        /* is answered by events for as long as the client listens; no run */
 	bool quits;          /* after the answer is queued, the host's quit() is called */
 };
 
@@ -110,6 +116,13 @@ const struct command *commands_find(const char *name);
  * many words it took. NULL if there is none. For clients.
  */
 const struct command *commands_match(const char *const *words, size_t count, size_t *used);
+
+/*
+ * The request `events`: 0 with *since, the sequence of the last event that the client knows, and the
+ * members of its first line (NULL: out of memory); -errno with @err.
+ */
+int commands_parse_events(const struct control_host *host, const struct control_request *request,
+			  uint64_t *since, json_t **subscribed, struct error *err);
 
 /* Never NULL. */
 const char *commands_arguments(const struct command *command);

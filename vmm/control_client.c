@@ -130,8 +130,8 @@ static int await_input(const struct control_client *client, const struct control
 
 		if (ready > 0 && wanted[1].revents) {
 			if (read(interrupt_fd, &info, sizeof(info)) == sizeof(info) && watch &&
-			    watch->interrupted)
-				watch->interrupted(watch->opaque);
+			    watch->interrupted && watch->interrupted(watch->opaque))
+				return error_say(err, EINTR, "interrupted");
 			continue;
 		}
 		if (ready > 0)
@@ -205,34 +205,26 @@ static int take_line(const struct control_client *client, const char *line,
 		     const struct control_watch *watch, enum control_code *code, json_t **answer,
 		     struct error *err)
 {
-	json_t *json = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
-	const char *kind = json_object_iter_key(json_object_iter(json));
-	json_t *body = kind ? json_object_get(json, kind) : NULL;
+	const char *kind;
+	const json_t *body;
+	json_t *json = control_answer_parse(line, &kind, &body);
 	int result = 0;
 
-	if (!json_is_object(body)) {
-		result = error_say(err, EPROTO,
-				   "machine \"%s\": its answer is not understood (another version "
-				   "of ebb?)",
-				   client->name);
-		goto free_json;
-	}
+	if (!json)
+		return error_say(err, EPROTO,
+				 "machine \"%s\": its answer is not understood (another version "
+				 "of ebb?)",
+				 client->name);
 	if (watch && watch->line)
 		watch->line(watch->opaque, line, kind, body);
 	if (!strcmp(kind, "result")) {
 		*code = CONTROL_OK;
-		*answer = json_incref(body);
+		*answer = json_incref(json_object_get(json, kind));
 	} else if (!strcmp(kind, "error")) {
-		const char *name = json_string_value(json_object_get(body, "code"));
-		const char *message = json_string_value(json_object_get(body, "message"));
-
-		*code = control_code_by_name(name ? name : "");
-		error_say(err, EPROTO, "%s", message ? message : "refused without a reason");
+		*code = control_answer_error(body, err);
 	} else {
 		result = 1;
 	}
-
-free_json:
 	json_decref(json);
 	return result;
 }
@@ -258,10 +250,32 @@ int control_client_call(struct control_client *client, const char *command,
 	return result;
 }
 
+int control_client_follow(struct control_client *client, const char *command,
+			  const char *const *arguments, size_t count,
+			  const struct control_watch *watch, enum control_code *code,
+			  struct error *err)
+{
+	json_t *answer = NULL;
+	int result;
+
+	*code = CONTROL_FAILED;
+	result = control_client_call(client, command, arguments, count, watch, code, &answer, err);
+
+	if (!result && *code == CONTROL_OK) {
+		json_decref(answer);
+		return error_say(err, EPROTO, "machine \"%s\": its answer is not understood",
+				 client->name);
+	}
+	if (result != -ECONNRESET)
+		return result;
+	*code = CONTROL_OK;
+	return 0;
+}
+
 void control_client_cancel(const char *name, const char *path)
 {
 	struct control_client *client = NULL;
-	enum control_code code;
+	enum control_code code = CONTROL_FAILED;
 	json_t *answer = NULL;
 	struct error error;
 

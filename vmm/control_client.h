@@ -18,8 +18,11 @@ struct control_watch {
 	void *opaque;
 	/* One line as it came, with its kind ("progress", "result", "error") and body. */
 	void (*line)(void *opaque, const char *text, const char *kind, const json_t *body);
-	/* SIGINT came while the answer was awaited (only if control_client_catch_interrupt()). */
-	void (*interrupted)(void *opaque);
+	/*
+	 * SIGINT came while the answer was awaited (only if control_client_catch_interrupt()). True:
+	 * the call is given up, -EINTR, and the client is of no use any more.
+	 */
+	bool (*interrupted)(void *opaque);
 };
 
 /* @path NULL: the default place for @name. The reasons of control_socket_connect(). */
@@ -41,6 +44,15 @@ int control_client_call(struct control_client *client, const char *command,
 			const char *const *arguments, size_t count,
 			const struct control_watch *watch, enum control_code *code, json_t **result,
 			struct error *err);
+
+/*
+ * Sends a request that is answered by events, and tells the watcher each line, until the VM ends: 0
+ * with CONTROL_OK. With another *code it was refused; -EINTR: as above.
+ */
+int control_client_follow(struct control_client *client, const char *command,
+			  const char *const *arguments, size_t count,
+			  const struct control_watch *watch, enum control_code *code,
+			  struct error *err);
 
 /* From now on SIGINT is blocked; one that comes is told by control_watch.interrupted. */
 int control_client_catch_interrupt(void);

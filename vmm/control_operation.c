@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/events.h"
 #include "vmm/machine.h"
 #include "vmm/swap_auto.h"
 
@@ -50,6 +51,7 @@ static int resume(const struct control_host *host, json_t *prefetch, json_t **an
 	/* Another client may have resumed it meanwhile. */
 	if (status.state != MACHINE_RUNNING)
 		result = machine_resume(host->machine, err);
+	events_look(host->events);
 	if (result) {
 		json_decref(prefetch);
 		return result;
@@ -108,6 +110,7 @@ int control_operation_start(struct control_operation *operation, const struct co
 			swap_auto_user_wakes(host->automation);
 		return result ? result : 1;
 	}
+	events_look_at_swap(host->events);
 	if (command->operation == SWAP_OP_DUMP)
 		result = start_dump(operation, swap, request->arguments[0], err);
 	else
@@ -115,6 +118,7 @@ int control_operation_start(struct control_operation *operation, const struct co
 	if (result)
 		return result;
 	operation->command = command;
+	events_swap_started(host->events, command->operation, "user");
 	tell_automation(host->automation, command);
 	rate_start(&operation->rate, clock_monotonic_ns());
 	return 0;

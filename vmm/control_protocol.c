@@ -164,6 +164,27 @@ void control_request_clear(struct control_request *request)
 	*request = (struct control_request){0};
 }
 
+json_t *control_answer_parse(const char *line, const char **kind, const json_t **body)
+{
+	json_t *json = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+
+	*kind = json_object_iter_key(json_object_iter(json));
+	*body = *kind ? json_object_get(json, *kind) : NULL;
+	if (json_is_object(*body))
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
+enum control_code control_answer_error(const json_t *body, struct error *err)
+{
+	const char *name = json_string_value(json_object_get(body, "code"));
+	const char *message = json_string_value(json_object_get(body, "message"));
+
+	error_say(err, EPROTO, "%s", message ? message : "refused without a reason");
+	return control_code_by_name(name ? name : "");
+}
+
 json_t *control_json_string(const char *text)
 {
 	json_t *string = json_string(text);

@@ -16,6 +16,9 @@
  *   {"result":{…}}                                  (the members of both: see commands.h)
  *   {"error":{"code":"wrong_state","message":"…"}}
  *
+ * The command "events" is answered in another way: any number of lines {"event":{…}} (vmm/events.h),
+ * or one error, until the client closes the connection or the VM ends. No further request is taken.
+ *
  * Codes are stable, messages are for people. After a line that is too long the connection is closed
  * behind the error. A connection may be half-closed: what was asked for is still answered.
  *
@@ -69,6 +72,15 @@ const char *control_code_name(enum control_code code);
 enum control_code control_code_by_name(const char *name);
 /* The code for a -errno of machine.h or swap.h. */
 enum control_code control_code_from_errno(int result);
+
+/*
+ * One line of an answer: its kind ("result", "error", "progress", "event") and body, which belong to
+ * what is returned. NULL: it is none.
+ */
+json_t *control_answer_parse(const char *line, const char **kind, const json_t **body);
+
+/* The body of an "error": its code, and its message in @err. */
+enum control_code control_answer_error(const json_t *body, struct error *err);
 
 /* A string value from any bytes: what is not UTF-8 becomes '?'. NULL: out of memory. */
 json_t *control_json_string(const char *text);

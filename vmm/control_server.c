@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "vmm/control_operation.h"
 #include "vmm/control_protocol.h"
 #include "vmm/control_socket.h"
+#include "vmm/events.h"
 #include "vmm/machine.h"
 
 struct client {
@@ -22,10 +24,12 @@ struct client {
 	int fd;
 	uint32_t events;   /* what the source waits for */
 	bool waits;        /* for the operation that it started */
+	bool follows;      /* events; no request is taken any more */
 	bool input_closed; /* the client sends no more */
 	bool closing;      /* drop it when its output is gone */
 	size_t input_length;
-	char *output; /* allocated; what is not sent yet */
+	uint64_t sequence; /* of the last event that it was sent */
+	char *output;      /* allocated; what is not sent yet */
 	size_t output_length;
 	uint64_t output_since_ns; /* when the client last took some of it */
 	char input[CONTROL_REQUEST_MAX];
@@ -37,6 +41,8 @@ struct control_server {
 	int listen_fd;
 	struct event_source *listener;
 	struct event_source *timer;
+	struct event_source *news; /* of events_fd */
+	int events_fd;             /* an eventfd: there are events */
 	bool timer_runs;
 	bool accept_rests; /* no descriptors left: the timer tries again */
 	struct control_operation operation;
@@ -144,6 +150,39 @@ static int start_operation(struct client *client, const struct command *command,
 	return 0;
 }
 
+/* `events`: what comes next are lines of events. -errno: drop the client. */
+static int begin_to_follow(struct client *client, const struct control_request *request)
+{
+	const struct control_host *host = &client->server->host;
+	json_t *subscribed;
+	struct error error = {0};
+	uint64_t since;
+	int result = commands_parse_events(host, request, &since, &subscribed, &error);
+
+	if (result)
+		return send_error(client, control_code_from_errno(result), error.text);
+	client->follows = true;
+	client->sequence = since;
+	return send_line(client,
+			 events_format("subscribed", events_last(host->events), subscribed));
+}
+
+/* Sends events until the socket takes no more. -errno: drop the client. */
+static int feed(struct client *client)
+{
+	while (client->follows && !client->output_length) {
+		char *line = events_next(client->server->host.events, &client->sequence);
+		int result;
+
+		if (!line)
+			return 0;
+		result = send_line(client, line);
+		if (result)
+			return result;
+	}
+	return 0;
+}
+
 /* Carries out one request. -errno: drop the client. */
 static int carry_out(struct client *client, const struct control_request *request)
 {
@@ -172,7 +211,11 @@ static int carry_out(struct client *client, const struct control_request *reques
 	}
 	if (command->operation != SWAP_OP_NONE)
 		return start_operation(client, command, request);
+	if (command->streams)
+		return begin_to_follow(client, request);
 	result = command->run(host, request, &answer, &error);
+	if (command->changes)
+		events_look(host->events);
 	if (result)
 		return send_error(client, control_code_from_errno(result), error.text);
 	result = send_line(client, control_format_line("result", answer));
@@ -198,7 +241,7 @@ static int handle_line(struct client *client, const char *line, size_t length)
 /* Handles the complete requests that may be handled now. -errno: drop the client. */
 static int handle_input(struct client *client)
 {
-	while (!client->waits && !client->closing && !client->output_length) {
+	while (!client->waits && !client->follows && !client->closing && !client->output_length) {
 		char *end = memchr(client->input, '\n', client->input_length);
 		size_t used;
 		int result;
@@ -248,15 +291,18 @@ static void settle(struct client *client, int result)
 
 	if (!result)
 		result = handle_input(client);
-	if (result || (!client->output_length &&
-		       (client->closing || (client->input_closed && !client->waits)))) {
+	if (!result)
+		result = feed(client);
+	if (result ||
+	    (!client->output_length &&
+	     (client->closing || (client->input_closed && !client->waits && !client->follows)))) {
 		drop_client(client);
 		return;
 	}
 	input_wanted = !client->input_closed && !client->closing &&
 		       client->input_length < sizeof(client->input);
 	events = (input_wanted ? EPOLLIN : 0u) | (client->output_length ? EPOLLOUT : 0u);
-	if (client->output_length)
+	if (client->output_length && !client->follows)
 		run_timer(client->server);
 	if (events != client->events) {
 		if (event_source_modify(client->source, events)) {
@@ -277,7 +323,7 @@ static void on_client(void *opaque, uint32_t events)
 	if (!result && (events & (EPOLLIN | EPOLLHUP)))
 		result = read_input(client);
 	/* Gone: what it asked for is still done, but nobody reads an answer. */
-	if (!result && (events & (EPOLLHUP | EPOLLERR)) && client->waits)
+	if (!result && (events & (EPOLLHUP | EPOLLERR)) && (client->waits || client->follows))
 		result = -EPIPE;
 	settle(client, result);
 }
@@ -304,6 +350,7 @@ void control_server_swap_done(struct control_server *server)
 	swap_get_status(machine_swap(server->host.machine), &status);
 	if (status.current.running)
 		return; /* told about an operation that was answered by the timer */
+	events_look_at_swap(server->host.events);
 	/* First: the owner's next request may start another. */
 	code = control_operation_finish(&server->operation, &server->host, &status, &answer,
 					&error);
@@ -348,7 +395,7 @@ static void on_timer(void *opaque, uint32_t events)
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *client = server->clients[i];
 
-		if (!client || !client->output_length)
+		if (!client || !client->output_length || client->follows)
 			continue;
 		if (now_ns - client->output_since_ns >= server->host.stall_ns &&
 		    now_ns > client->output_since_ns)
@@ -360,6 +407,29 @@ static void on_timer(void *opaque, uint32_t events)
 		event_source_arm(server->timer, 0, 0);
 		server->timer_runs = false;
 	}
+}
+
+/* Later than the event itself, which may have come in the middle of serving a client. */
+static void on_news(void *opaque, uint32_t events)
+{
+	struct control_server *server = opaque;
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(server->events_fd, &count);
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		struct client *client = server->clients[i];
+
+		if (client && client->follows && !client->output_length)
+			settle(client, 0);
+	}
+}
+
+static void on_event(void *opaque)
+{
+	struct control_server *server = opaque;
+
+	eventfd_write(server->events_fd, 1);
 }
 
 static void refuse(int fd, enum control_code code, const char *message)
@@ -422,6 +492,25 @@ static void on_listen(void *opaque, uint32_t events)
 	add_client(server, fd);
 }
 
+/* 0 or -errno. */
+static int listen_to_events(struct control_server *server)
+{
+	int result;
+
+	server->events_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server->events_fd < 0)
+		return -errno;
+	result = event_loop_add(server->loop, server->events_fd, EPOLLIN, on_news, server,
+				&server->news);
+	if (!result)
+		result = events_listen(server->host.events, on_event, server);
+	if (!result)
+		return 0;
+	event_source_remove(server->news);
+	close(server->events_fd);
+	return result;
+}
+
 int control_server_create(struct event_loop *loop, struct control_socket *socket,
 			  const struct control_host *host, struct control_server **out,
 			  struct error *err)
@@ -443,9 +532,14 @@ int control_server_create(struct event_loop *loop, struct control_socket *socket
 				&server->listener);
 	if (result)
 		goto remove_timer;
+	result = listen_to_events(server);
+	if (result)
+		goto remove_listener;
 	*out = server;
 	return 0;
 
+remove_listener:
+	event_source_remove(server->listener);
 remove_timer:
 	event_source_remove(server->timer);
 free_server:
@@ -465,9 +559,12 @@ void control_server_destroy(struct control_server *server)
 		if (client->waits)
 			send_error(client, CONTROL_QUITTING,
 				   "the machine ended before the operation did");
+		feed(client);
 		drop_client(client);
 	}
 	control_operation_abandon(&server->operation);
+	event_source_remove(server->news);
+	close(server->events_fd);
 	event_source_remove(server->listener);
 	event_source_remove(server->timer);
 	free(server);

@@ -38,28 +38,32 @@ static void on_line(void *opaque, const char *text, const char *kind, const json
 	if (session->json) {
 		puts(text);
 		fflush(stdout);
+	} else if (!strcmp(kind, "event")) {
+		render_event(stdout, body);
+		fflush(stdout);
 	} else if (!strcmp(kind, "progress") && isatty(STDERR_FILENO)) {
 		render_progress(stderr, body, terminal_columns());
 		session->progress_shown = true;
 	}
 }
 
-static void on_interrupted(void *opaque)
+static bool on_interrupted(void *opaque)
 {
 	struct control_session *session = opaque;
 	sigset_t interrupt;
 
 	if (session->cancellable) {
 		control_client_cancel(session->name, session->path);
-		return;
+		return false;
 	}
 	if (!session->interrupt_ends)
-		return;
+		return session->follows;
 	/* End as if SIGINT had never been blocked, so that a shell's loop ends too. */
 	raise(SIGINT);
 	sigemptyset(&interrupt);
 	sigaddset(&interrupt, SIGINT);
 	sigprocmask(SIG_UNBLOCK, &interrupt, NULL);
+	return true;
 }
 
 static enum control_outcome outcome_of(enum control_code code)
@@ -103,6 +107,35 @@ static enum control_outcome call(struct control_session *session, const char *pr
 	fflush(stdout);
 	json_decref(answer);
 	return CONTROL_DONE;
+}
+
+/* On a connection of its own, which ends with it: the session can go on. */
+static enum control_outcome follow(struct control_session *session, const char *prefix,
+				   const char *name, const char *const *arguments, size_t count)
+{
+	const struct control_watch watch = {
+		.opaque = session,
+		.line = on_line,
+		.interrupted = on_interrupted,
+	};
+	struct control_client *client;
+	enum control_code code = CONTROL_OK;
+	struct error error;
+	int result = control_client_connect(session->name, session->path, &client, &error);
+
+	if (!result) {
+		session->follows = true;
+		result = control_client_follow(client, name, arguments, count, &watch, &code,
+					       &error);
+		session->follows = false;
+		control_client_destroy(client);
+		if (result == -EINTR)
+			return CONTROL_DONE;
+	}
+	if (!result && code == CONTROL_OK)
+		return CONTROL_DONE;
+	fprintf(stderr, "%s%s\n", prefix, error.text);
+	return result ? CONTROL_GONE : outcome_of(code);
 }
 
 /* The file that @name is for this program, for another: absolute. To be freed. */
@@ -156,6 +189,8 @@ enum control_outcome control_session_run(struct control_session *session, const 
 		return CONTROL_USAGE;
 	}
 	session->cancellable = command->operation != SWAP_OP_NONE;
+	if (command->streams)
+		return follow(session, prefix, command->name, words + used, count - used);
 	if (command->takes_file)
 		return call_with_file(session, prefix, command->name, words + used, count - used);
 	return call(session, prefix, command->name, words + used, count - used);

@@ -18,6 +18,7 @@ struct control_session {
 	bool interrupt_ends; /* SIGINT ends the program where there is nothing to cancel */
 	/* Of the call that runs: */
 	bool cancellable;
+	bool follows; /* events: SIGINT ends that */
 	bool progress_shown;
 };
 

@@ -299,7 +299,8 @@ int control_socket_check_peer(int fd, pid_t *pid)
 	return 0;
 }
 
-int control_socket_connect(const char *path, const char *name, int *fd, struct error *err)
+/* @flags: of socket(2). */
+static int connect_to(const char *path, const char *name, int flags, int *fd, struct error *err)
 {
 	struct sockaddr_un address;
 	int result = fill_address(path, &address, err);
@@ -307,7 +308,7 @@ int control_socket_connect(const char *path, const char *name, int *fd, struct e
 
 	if (result)
 		return result;
-	connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (connected < 0)
 		return error_errno(err, errno, "socket");
 	if (connect(connected, (const struct sockaddr *)&address, sizeof(address))) {
@@ -329,4 +330,14 @@ int control_socket_connect(const char *path, const char *name, int *fd, struct e
 	}
 	*fd = connected;
 	return 0;
+}
+
+int control_socket_connect(const char *path, const char *name, int *fd, struct error *err)
+{
+	return connect_to(path, name, 0, fd, err);
+}
+
+int control_socket_connect_nowait(const char *path, const char *name, int *fd, struct error *err)
+{
+	return connect_to(path, name, SOCK_NONBLOCK, fd, err);
 }

@@ -50,6 +50,9 @@ int control_socket_find(const char *name, char path[CONTROL_PATH_MAX], struct er
  */
 int control_socket_connect(const char *path, const char *name, int *fd, struct error *err);
 
+/* The same without ever waiting, and the socket does not block: -EAGAIN if the VM is slow to accept. */
+int control_socket_connect_nowait(const char *path, const char *name, int *fd, struct error *err);
+
 /* Whether the peer of connected @fd is this user or root; its pid if @pid. 0, -EPERM, -errno. */
 int control_socket_check_peer(int fd, pid_t *pid);
 

@@ -11,6 +11,7 @@ static const char general_help[] =
 	"  run       start a virtual machine\n"
 	"  ctl       send one command to a running machine\n"
 	"  console   commands for a running machine, interactively\n"
+	"  swap      swap many machines out or in at once\n"
 	"  ls        list the running machines of this user\n"
 	"  report    write the history of a running machine as a page for the browser\n"
 	"  check     can this host run guests and swap them out? what is missing?\n"
@@ -89,13 +90,17 @@ static const char ctl_help[] =
 	"  balloon [SIZE]    show the balloon, or leave the guest SIZE of its memory\n"
 	"  pause, resume     stop and continue the virtual CPUs\n"
 	"  resume --prefetch bring the working set back if it is swapped out, then resume\n"
+	"  events [SINCE]    what happens, a line each, until Ctrl-C or the end of the machine: states,\n"
+	"                    swap operations, panics, balloon, steps of the policy, warnings. SINCE: first\n"
+	"                    those after event number SINCE that are still known (0: all)\n"
 	"  powerdown         press the power button\n"
 	"  reset             start the guest anew\n"
 	"  quit              end the machine at once\n"
 	"  help              what this machine understands\n"
 	"\n"
 	"  --json            print the lines of the control protocol: {\"progress\":…} while it goes on,\n"
-	"                    then {\"result\":…} or {\"error\":{\"code\":…,\"message\":…}}\n"
+	"                    then {\"result\":…} or {\"error\":{\"code\":…,\"message\":…}}; events are\n"
+	"                    {\"event\":{\"type\":…,\"time_ns\":…,\"sequence\":…,…}}\n"
 	"  --socket PATH     the socket that `ebb run --control PATH` made\n"
 	"\n"
 	"Ctrl-C during an operation that takes long cancels it. Exit status: 0 done, 1 the machine said no (why\n"
@@ -113,7 +118,29 @@ static const char ls_help[] =
 	"usage: ebb ls [--json]\n"
 	"\n"
 	"Lists the running machines of this user: name, process, state, memory, how much of it the host\n"
-	"holds now, and the state of swap. --json prints one object per machine and line.\n";
+	"holds now, what is swapped out, what the store takes (pool and disk), and the state of swap; then\n"
+	"the totals. --json prints one object per machine and line. A machine that does not answer within\n"
+	"3 s is \"unresponsive\".\n";
+
+static const char swap_help[] =
+	"usage: ebb swap [OPTIONS] --all out|in|enable|trim|disable|status\n"
+	"       ebb swap [OPTIONS] NAME... out|in|enable|trim|disable|status\n"
+	"\n"
+	"Does the same with many machines at once: with those that are named, or with all machines of\n"
+	"this user (not those with a --control of their own). A line tells what became of each, the last\n"
+	"one sums up.\n"
+	"\n"
+	"  out               stage (enable) what is not staged, then write it out\n"
+	"  in, disable       bring everything back; where nothing is out or enabled, nothing is done\n"
+	"  enable, trim      as in `ebb help ctl`\n"
+	"  status            what of each machine is staged and swapped out, and what that takes\n"
+	"\n"
+	"  --jobs N          so many machines at work at the same time (default: one per CPU, at least 2)\n"
+	"  --timeout SECONDS give up on a machine that says nothing for so long (default 30)\n"
+	"  --json            an object for each machine and line, then {\"total\":{...}}\n"
+	"\n"
+	"A machine that refuses or does not answer is reported, the others go on. Ctrl-C cancels what runs\n"
+	"and starts nothing more. Exit status: 0 all is done, 1 some machine failed, 2 wrong usage.\n";
 
 static const char report_help[] =
 	"usage: ebb report [--socket PATH] NAME -o FILE.html\n"
@@ -134,9 +161,9 @@ static const struct {
 	const char *name;
 	const char *text;
 } topics[] = {
-	{"run", run_help},   {"ctl", ctl_help},         {"console", console_help},
-	{"ls", ls_help},     {"report", report_help},   {"check", check_help},
-	{"help", help_help}, {"version", version_help},
+	{"run", run_help},     {"ctl", ctl_help},   {"console", console_help},
+	{"ls", ls_help},       {"swap", swap_help}, {"report", report_help},
+	{"check", check_help}, {"help", help_help}, {"version", version_help},
 };
 
 int help_print(FILE *out, const char *command)

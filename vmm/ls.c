@@ -1,124 +1,105 @@
 #include "vmm/ls.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "vmm/control_client.h"
-#include "vmm/control_socket.h"
+#include "vmm/base/clock.h"
+#include "vmm/fleet.h"
 #include "vmm/help.h"
-#include "vmm/options.h"
 #include "vmm/render.h"
 
-#define ANSWER_TIMEOUT_MS 2000
+#define ANSWER_TIMEOUT_NS (3 * NS_PER_SEC)
+#define JOBS              64u
 
-/* The status of a VM that listens but does not answer. */
-static json_t *silent_machine(const char *name, int fd)
+struct list {
+	struct fleet_name *names;
+	size_t count;
+	json_t **machines; /* of each name; NULL: there is none */
+};
+
+static const char *ask(void *opaque, size_t index, const struct fleet_answer *answer)
 {
-	pid_t pid = 0;
+	struct list *list = opaque;
 
-	control_socket_check_peer(fd, &pid);
-	return json_pack("{s:s,s:i,s:s}", "name", name, "pid", (int)pid, "state", "unresponsive");
-}
-
-/* NULL: nobody listens there (a stale socket, or a VM that just ended). */
-static json_t *ask_machine(const char *name)
-{
-	struct control_client *client;
-	enum control_code code;
-	json_t *status = NULL;
-	struct error error;
-	int result = control_client_connect(name, NULL, &client, &error);
-
-	if (result == -ENOENT || result == -ECONNREFUSED)
-		return NULL;
-	if (result) {
-		fprintf(stderr, "ebb ls: %s\n", error.text);
-		return NULL;
+	if (!answer)
+		return "status";
+	switch (answer->outcome) {
+	case FLEET_ANSWERED:
+		list->machines[index] = json_deep_copy(answer->result);
+		break;
+	case FLEET_SILENT:
+	case FLEET_REFUSED: /* too many clients, say */
+		list->machines[index] = json_pack("{s:s,s:i,s:s}", "name", list->names[index].text,
+						  "pid", (int)answer->pid, "state", "unresponsive");
+		break;
+	case FLEET_FAILED:
+		fprintf(stderr, "ebb ls: %s\n", answer->error.text);
+		break;
+	case FLEET_ABSENT:
+	case FLEET_ENDED:
+	case FLEET_SKIPPED:
+		break;
 	}
-	control_client_set_timeout(client, ANSWER_TIMEOUT_MS);
-	result = control_client_call(client, "status", NULL, 0, NULL, &code, &status, &error);
-	if (result != -ECONNRESET && (result || code != CONTROL_OK))
-		status = silent_machine(name, control_client_fd(client));
-	control_client_destroy(client);
-	return status;
+	return NULL;
 }
 
-/* The name in "NAME.sock"; false if the file is none of that form. */
-static bool name_of(const char *file, char name[VM_NAME_MAX + 1])
+static void print(const struct list *list, bool json)
 {
-	size_t length = strlen(file);
-
-	if (length <= 5 || strcmp(file + length - 5, ".sock") || length - 5 > VM_NAME_MAX)
-		return false;
-	memcpy(name, file, length - 5);
-	name[length - 5] = '\0';
-	return !options_check_name(name, NULL);
-}
-
-static int collect(const char *directory, json_t *machines)
-{
-	struct dirent **entries;
-	int count = scandir(directory, &entries, NULL, alphasort);
-
-	if (count < 0) {
-		fprintf(stderr, "ebb ls: %s: %s\n", directory, strerror(errno));
-		return -1;
-	}
-	for (int i = 0; i < count; i++) {
-		char name[VM_NAME_MAX + 1];
-		json_t *status = name_of(entries[i]->d_name, name) ? ask_machine(name) : NULL;
-
-		if (status)
-			json_array_append_new(machines, status);
-		free(entries[i]);
-	}
-	free(entries);
-	return 0;
-}
-
-static void print_lines(const json_t *machines)
-{
-	const json_t *machine;
-	size_t i;
-
-	json_array_foreach(machines, i, machine)
-	{
-		json_dumpf(machine, stdout, JSON_COMPACT);
-		putchar('\n');
-	}
-}
-
-static int list(bool json)
-{
-	char directory[CONTROL_PATH_MAX];
 	json_t *machines = json_array();
+
+	for (size_t i = 0; i < list->count; i++) {
+		if (!list->machines[i])
+			continue;
+		json_array_append(machines, list->machines[i]);
+		if (json) {
+			json_dumpf(list->machines[i], stdout, JSON_COMPACT);
+			putchar('\n');
+		}
+	}
+	if (!json)
+		render_list(stdout, machines);
+	json_decref(machines);
+}
+
+static int collect(struct list *list, struct error *err)
+{
+	const struct fleet fleet = {
+		.names = list->names,
+		.count = list->count,
+		.jobs = JOBS,
+		.timeout_ns = ANSWER_TIMEOUT_NS,
+		.interrupt_fd = -1,
+		.opaque = list,
+		.ask = ask,
+	};
+
+	list->machines = calloc(list->count + 1, sizeof(json_t *));
+	if (!list->machines)
+		return error_errno(err, ENOMEM, "list");
+	return fleet_run(&fleet, err);
+}
+
+static int print_list(bool json)
+{
+	struct list list = {0};
 	struct error error;
-	int result = control_socket_directory(directory, sizeof(directory), &error);
-	int status = 1;
+	int result = fleet_discover(&list.names, &list.count, &error);
 
 	if (!result)
-		result = control_socket_check_directory(directory, &error);
-	if (result && result != -ENOENT) {
+		result = collect(&list, &error);
+	if (result)
 		fprintf(stderr, "ebb ls: %s\n", error.text);
-		goto free_machines;
-	}
-	if (!result && collect(directory, machines)) /* no directory: no machines */
-		goto free_machines;
-	if (json)
-		print_lines(machines);
 	else
-		render_list(stdout, machines);
-	status = 0;
-
-free_machines:
-	json_decref(machines);
-	return status;
+		print(&list, json);
+	for (size_t i = 0; list.machines && i < list.count; i++)
+		json_decref(list.machines[i]);
+	free(list.machines);
+	free(list.names);
+	return result ? 1 : 0;
 }
 
 int ls_main(int argc, char **argv)
@@ -137,5 +118,5 @@ int ls_main(int argc, char **argv)
 			return 2;
 		}
 	}
-	return list(json);
+	return print_list(json);
 }

@@ -350,8 +350,10 @@ static void note_reset(struct machine *machine)
 {
 	pthread_mutex_lock(&machine->lock);
 	machine->guest_request = MACHINE_EVENT_NONE;
-	atomic_fetch_and(&machine->pending_events, ~(1u << MACHINE_EVENT_RESET));
+	atomic_fetch_and(&machine->pending_events,
+			 ~(1u << MACHINE_EVENT_RESET | 1u << MACHINE_EVENT_PANIC));
 	machine->resets++;
+	machine->panicked = machine->crash_loaded = false;
 	machine->started_ns = clock_monotonic_ns();
 	pthread_mutex_unlock(&machine->lock);
 }
@@ -478,6 +480,8 @@ void machine_get_status(struct machine *machine, struct machine_status *status)
 	status->state = machine->state;
 	memcpy(status->reason, machine->reason, sizeof(status->reason));
 	status->resets = machine->resets;
+	status->panicked = machine->panicked;
+	status->crash_loaded = machine->crash_loaded;
 	status->first_run_ns = machine->first_run_ns;
 	status->balloon = machine->balloon;
 	if (machine->started_ns)

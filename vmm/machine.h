@@ -41,6 +41,8 @@ enum machine_event {
 	MACHINE_EVENT_RESET,      /* the guest asked for a reset: call machine_reset() */
 	MACHINE_EVENT_CRASH,      /* triple fault or KVM error: machine_crash_reason(); status 1 */
 	MACHINE_EVENT_SWAP_DONE,  /* a swap operation ended */
+	MACHINE_EVENT_PANIC,      /* the guest's kernel panicked (pvpanic), and goes on */
+	MACHINE_EVENT_BALLOON,    /* the guest has put memory into the balloon, or taken it */
 	MACHINE_EVENT_SWAP_FATAL, /* swap cannot provide memory: machine_swap_failed() */
 };
 
@@ -65,6 +67,8 @@ struct machine_status {
 	uint64_t memory_allocated_bytes; /* blocks of the memfd */
 	uint64_t uptime_ns;              /* since start or the last reset */
 	uint64_t resets;
+	bool panicked;         /* the guest's kernel, since start or the last reset */
+	bool crash_loaded;     /* it had a crash kernel loaded when it did */
 	uint64_t first_run_ns; /* from process start to the first KVM_RUN; 0 before */
 	struct machine_balloon_status balloon;
 };

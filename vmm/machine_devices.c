@@ -7,6 +7,7 @@
 #include "arch/x86_64/platform_info.h"
 #include "devices/i8042.h"
 #include "devices/power.h"
+#include "devices/pvpanic.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
 #include "devices/virtio_mmio.h"
@@ -78,6 +79,8 @@ static int create_platform_devices(struct machine *machine, struct chardev *seri
 	if (!result)
 		result = power_create(PLATFORM_SLEEP_S5, machine_on_guest_poweroff, machine,
 				      &devices->power);
+	if (!result)
+		result = pvpanic_create(machine_on_guest_panic, machine, &devices->pvpanic);
 	if (result)
 		return error_errno(err, -result, "create the platform's devices");
 	return 0;
@@ -98,6 +101,7 @@ static int attach_devices(struct machine_devices *devices)
 		{PLATFORM_I8042_COMMAND, 1, &i8042_command_bus_ops, devices->i8042, "i8042"},
 		{PLATFORM_RTC_PORT, PLATFORM_RTC_PORTS, &rtc_bus_ops, devices->rtc, "rtc"},
 		{PLATFORM_SLEEP_CONTROL, 1, &power_control_bus_ops, devices->power, "power"},
+		{PLATFORM_PVPANIC_PORT, 1, &pvpanic_bus_ops, devices->pvpanic, "pvpanic"},
 		{PLATFORM_SLEEP_STATUS, 1, &power_status_bus_ops, devices->power, "power"},
 	};
 	int result = 0;
@@ -180,6 +184,7 @@ void machine_devices_destroy(struct machine *machine)
 		chardev_set_client(devices->chardev, NULL);
 	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
 		virtio_mmio_destroy(devices->virtio[slot]);
+	pvpanic_destroy(devices->pvpanic);
 	power_destroy(devices->power);
 	rtc_destroy(devices->rtc);
 	i8042_destroy(devices->i8042);

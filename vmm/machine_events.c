@@ -17,10 +17,11 @@ int machine_event_fd(const struct machine *machine)
 
 enum machine_event machine_next_event(struct machine *machine)
 {
-	/* What ends the machine comes first. */
+	/* What ends the machine comes before what does not. */
 	static const enum machine_event order[] = {
+		MACHINE_EVENT_PANIC, /* it has led to what follows */
 		MACHINE_EVENT_CRASH,      MACHINE_EVENT_POWEROFF,  MACHINE_EVENT_RESET,
-		MACHINE_EVENT_SWAP_FATAL, MACHINE_EVENT_SWAP_DONE,
+		MACHINE_EVENT_SWAP_FATAL, MACHINE_EVENT_SWAP_DONE, MACHINE_EVENT_BALLOON,
 	};
 	eventfd_t count;
 
@@ -92,6 +93,26 @@ void machine_on_guest_poweroff(void *opaque)
 void machine_on_guest_crash(void *opaque, const char *reason)
 {
 	request(opaque, MACHINE_EVENT_CRASH, reason);
+}
+
+/* The first time counts: a guest may say it as often as it likes. */
+void machine_on_guest_panic(void *opaque, bool crash_loaded)
+{
+	struct machine *machine = opaque;
+	bool news;
+
+	pthread_mutex_lock(&machine->lock);
+	news = crash_loaded ? !machine->crash_loaded : !machine->panicked;
+	machine->panicked = true;
+	machine->crash_loaded = machine->crash_loaded || crash_loaded;
+	pthread_mutex_unlock(&machine->lock);
+	if (news)
+		machine_post_event(machine, MACHINE_EVENT_PANIC);
+}
+
+void machine_on_balloon(void *opaque)
+{
+	machine_post_event(opaque, MACHINE_EVENT_BALLOON);
 }
 
 void machine_on_swap_done(void *opaque)

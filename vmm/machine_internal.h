@@ -40,6 +40,7 @@ struct serial;
 struct i8042;
 struct rtc;
 struct power;
+struct pvpanic;
 
 struct machine_devices {
 	struct bus *pio;
@@ -48,6 +49,7 @@ struct machine_devices {
 	struct serial *serial;
 	struct i8042 *i8042;
 	struct rtc *rtc;
+	struct pvpanic *pvpanic;
 	struct power *power;
 	struct virtio_mmio *virtio[PLATFORM_VIRTIO_SLOTS]; /* behind virtio_count: placeholders */
 	unsigned virtio_count;
@@ -77,6 +79,7 @@ struct machine {
 	char crash_reason[MACHINE_CRASH_REASON_MAX];
 	uint64_t started_ns;
 	uint64_t resets;
+	bool panicked, crash_loaded;
 	uint64_t process_start_ns;
 	uint64_t first_run_ns;
 	struct machine_balloon_status balloon; /* as last seen */
@@ -120,6 +123,8 @@ uint32_t machine_virtio_slots(const struct machine *machine);
 void machine_on_first_run(void *opaque);
 void machine_on_guest_reset(void *opaque);
 void machine_on_guest_poweroff(void *opaque);
+void machine_on_guest_panic(void *opaque, bool crash_loaded);
+void machine_on_balloon(void *opaque);
 void machine_on_guest_crash(void *opaque, const char *reason);
 void machine_on_swap_done(void *opaque);
 void machine_on_swap_fatal(void *opaque, const char *reason);

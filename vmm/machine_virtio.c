@@ -68,6 +68,8 @@ int machine_virtio_create(struct machine *machine, const struct vm_config *confi
 	if (result)
 		return result;
 	result = virtio_balloon_create(machine->memory, devices->io_loop, &device);
+	if (!result)
+		virtio_balloon_set_listener(device, machine_on_balloon, machine);
 	assert(devices->virtio_count == SLOT_BALLOON);
 	result = plug(devices, result, device, "virtio-balloon", err);
 	if (result)

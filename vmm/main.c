@@ -9,6 +9,7 @@
 #include "vmm/ls.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
+#include "vmm/swap_all.h"
 
 static int version_main(int argc, char **argv)
 {
@@ -22,10 +23,10 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } subcommands[] = {
-	{"run", run_main},   {"ctl", ctl_main},           {"console", console_main},
-	{"ls", ls_main},     {"report", report_main},     {"check", check_main},
-	{"help", help_main}, {"version", version_main},   {"--help", help_main},
-	{"-h", help_main},   {"--version", version_main},
+	{"run", run_main},       {"ctl", ctl_main},   {"console", console_main},
+	{"swap", swap_all_main}, {"ls", ls_main},     {"report", report_main},
+	{"check", check_main},   {"help", help_main}, {"version", version_main},
+	{"--help", help_main},   {"-h", help_main},   {"--version", version_main},
 };
 
 int main(int argc, char **argv)

@@ -38,6 +38,8 @@ static void render_status(FILE *out, const json_t *result)
 	render_row(out, "name", render_text(result, "name"));
 	render_count(out, "pid", result, "pid");
 	render_state(out, result);
+	if (json_is_true(json_object_get(result, "panicked")))
+		render_row(out, "guest", "its kernel panicked");
 	render_count(out, "vcpus", result, "vcpus");
 	render_size(out, "memory", result, "memory_bytes");
 	render_size(out, "memory on host", result, "memory_allocated_bytes");
@@ -103,35 +105,4 @@ void render_result(FILE *out, const char *command, const json_t *result)
 		fputs("the machine ends\n", out);
 	else
 		fprintf(out, "%s\n", render_text(result, "state"));
-}
-
-static void render_machine(FILE *out, const json_t *machine)
-{
-	const json_t *swap = json_object_get(machine, "swap");
-	const char *operation = render_text(swap, "operation");
-	const char *swap_state = render_text(swap, "state");
-	char memory[32];
-	char held[32];
-
-	if (!json_object_get(machine, "memory_bytes")) {
-		fprintf(out, "%-16s %8" PRIu64 "  %s\n", render_text(machine, "name"),
-			render_number(machine, "pid"), render_text(machine, "state"));
-		return;
-	}
-	fprintf(out, "%-16s %8" PRIu64 "  %-8s %10s  %10s  %s%s%s\n", render_text(machine, "name"),
-		render_number(machine, "pid"), render_text(machine, "state"),
-		size_format(render_number(machine, "memory_bytes"), memory, sizeof(memory)),
-		size_format(render_number(machine, "memory_allocated_bytes"), held, sizeof(held)),
-		json_is_true(json_object_get(swap, "available")) ? swap_state : "-",
-		*operation ? ", " : "", operation);
-}
-
-void render_list(FILE *out, const json_t *machines)
-{
-	const json_t *machine;
-	size_t i;
-
-	fprintf(out, "%-16s %8s  %-8s %10s  %10s  %s\n", "NAME", "PID", "STATE", "MEMORY",
-		"ON HOST", "SWAP");
-	json_array_foreach(machines, i, machine) render_machine(out, machine);
 }

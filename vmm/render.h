@@ -16,7 +16,15 @@ void render_result(FILE *out, const char *command, const json_t *result);
 void render_progress(FILE *out, const json_t *progress, unsigned columns);
 void render_progress_end(FILE *out);
 
-/* The table of `ebb ls` from the VMs' status objects (a JSON array). */
+/* An event of vmm/events.h as a line. */
+void render_event(FILE *out, const json_t *event);
+
+/* The table of `ebb ls` from the VMs' status objects (a JSON array), with totals if there are some. */
 void render_list(FILE *out, const json_t *machines);
+
+/* `ebb swap` (see vmm/swap_all.h): headings, what became of one machine, and of all. */
+void render_swap_all_header(FILE *out, const char *verb);
+void render_swap_all(FILE *out, const json_t *outcome);
+void render_swap_all_total(FILE *out, const json_t *total);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * What vmm/render*.c share: render.c has the machine and the list, render_swap.c what concerns
- * swap, render_history.c what was, render_progress.c the progress line, render_row.c these rows of a table.
+ * swap, render_history.c what was, render_progress.c the progress line, render_event.c events, render_row.c
+ * these rows of a table.
  *
  * A row is two spaces, a label of 20 columns, a space and the value. Members that are missing or of
  * another type make no row.

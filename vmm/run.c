@@ -14,6 +14,7 @@
 #include "vmm/console_spawn.h"
 #include "vmm/control_server.h"
 #include "vmm/control_socket.h"
+#include "vmm/events.h"
 #include "vmm/help.h"
 #include "vmm/machine.h"
 #include "vmm/metrics.h"
@@ -29,6 +30,7 @@ struct run {
 	struct event_loop *loop;
 	struct chardev *chardev;
 	struct machine *machine;
+	struct events *events;
 	struct swap_auto *automation;
 	struct recorder *recorder;
 	struct metrics *metrics;
@@ -80,8 +82,10 @@ static void on_signal(void *opaque, uint32_t events)
 static void reset_guest(struct run *run)
 {
 	struct error err;
+	int result = machine_reset(run->machine, &err);
 
-	if (!machine_reset(run->machine, &err))
+	events_look(run->events);
+	if (!result)
 		return;
 	log_error("%s", err.text);
 	/* While memory is missing the request waits, as the guest does; `resume` brings it back. */
@@ -109,11 +113,20 @@ static void on_machine_event(void *opaque, uint32_t events)
 		break;
 	case MACHINE_EVENT_SWAP_DONE:
 		recorder_look(run->recorder);
+		events_look_at_swap(run->events);
 		control_server_swap_done(run->control);
 		swap_auto_operation_done(run->automation);
 		break;
 	case MACHINE_EVENT_SWAP_FATAL:
 		machine_swap_failed(run->machine);
+		events_swap_trouble(run->events);
+		break;
+	case MACHINE_EVENT_PANIC:
+		log_warning("the guest's kernel panicked; it goes on as it likes");
+		events_look(run->events);
+		break;
+	case MACHINE_EVENT_BALLOON:
+		events_look_at_balloon(run->events);
 		break;
 	}
 }
@@ -191,10 +204,14 @@ static int listen_to_all(struct run *run, struct error *err)
 	struct event_source *source;
 	int result;
 
+	result = events_create(run->loop, run->machine, &run->events, err);
+	if (result)
+		return result;
 	result = swap_auto_create(run->loop, run->machine, &run->config.swap_auto, &run->automation,
 				  err);
 	if (result)
 		return result;
+	swap_auto_set_events(run->automation, run->events);
 	host.automation = run->automation;
 	result = recorder_create(run->loop, run->machine, &run->recorder, err);
 	if (result)
@@ -205,6 +222,7 @@ static int listen_to_all(struct run *run, struct error *err)
 	if (result)
 		return result;
 	host.metrics = metrics_place(run->metrics);
+	host.events = run->events;
 	result = control_server_create(run->loop, run->socket, &host, &run->control, err);
 	if (result)
 		return result;
@@ -228,6 +246,7 @@ static int serve(struct run *run, struct error *err)
 		result = machine_start(run->machine, err);
 	if (result)
 		return result;
+	events_look(run->events);
 	result = event_loop_run(run->loop);
 	if (result)
 		return error_errno(err, -result, "event loop");
@@ -251,6 +270,7 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 /* Tolerates whatever is not there. */
 static void tear_down(struct run *run, int status)
 {
+	events_end(run->events, "quit");
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
 	recorder_destroy(run->recorder);
@@ -262,6 +282,7 @@ static void tear_down(struct run *run, int status)
 		chardev_flush(run->chardev); /* while the serial port can still add to it */
 		machine_destroy(run->machine);
 	}
+	events_destroy(run->events);
 	chardev_destroy(run->chardev);
 	event_loop_destroy(run->loop);
 	control_socket_release(run->socket);

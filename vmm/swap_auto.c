@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/log.h"
+#include "vmm/events.h"
 #include "vmm/machine.h"
 
 #define LOOK_NS     NS_PER_SEC
@@ -12,6 +13,7 @@
 
 struct swap_auto {
 	struct machine *machine;
+	struct events *events;
 	struct event_source *timer;
 	struct swap_policy policy;
 	struct swap_policy_config resting; /* what "on" brings back */
@@ -53,13 +55,16 @@ static void note_end(struct swap_auto *automation, const struct swap_status *sta
 static void start(struct swap_auto *automation)
 {
 	struct swap_policy *policy = &automation->policy;
-	int result = swap_start(machine_swap(automation->machine), policy->operation,
-				&automation->error);
+	int result;
 
+	events_look_at_swap(automation->events);
+	result = swap_start(machine_swap(automation->machine), policy->operation,
+			    &automation->error);
 	automation->result = result;
 	automation->running = !result;
 	if (!result) {
 		automation->error = (struct error){{0}};
+		events_swap_started(automation->events, policy->operation, "auto");
 		return;
 	}
 	log_warning("automatic swap: %s", automation->error.text);
@@ -78,6 +83,7 @@ static void look(struct swap_auto *automation)
 		return; /* no vCPU runs, and nothing can be swapped */
 	swap_get_status(swap, &status);
 	note_end(automation, &status);
+	events_look_at_swap(automation->events);
 	if (policy->config.pressure)
 		pressure_read(&pressure);
 	input = (struct swap_policy_input){
@@ -102,6 +108,7 @@ static void look(struct swap_auto *automation)
 		swap_cancel(swap, NULL);
 		break;
 	}
+	events_look_at_policy(automation->events, policy);
 }
 
 /* The next look: when something may be due, and within a second. */
@@ -135,6 +142,7 @@ static int set(struct swap_auto *automation, const struct swap_policy_config *co
 	automation->last_ns = 0;
 	if (swap_policy_is_on(config))
 		look(automation); /* learns what is compared with later */
+	events_look_at_policy(automation->events, &automation->policy);
 	return plan_look(automation);
 }
 
@@ -193,16 +201,26 @@ int swap_auto_set(struct swap_auto *automation, const char *text, struct error *
 	return 0;
 }
 
+void swap_auto_set_events(struct swap_auto *automation, struct events *events)
+{
+	automation->events = events;
+	events_look_at_policy(events, &automation->policy);
+}
+
 void swap_auto_user_acts(struct swap_auto *automation)
 {
-	if (automation)
-		swap_policy_suspend(&automation->policy, clock_monotonic_ns());
+	if (!automation)
+		return;
+	swap_policy_suspend(&automation->policy, clock_monotonic_ns());
+	events_look_at_policy(automation->events, &automation->policy);
 }
 
 void swap_auto_user_wakes(struct swap_auto *automation)
 {
-	if (automation)
-		swap_policy_wake(&automation->policy, clock_monotonic_ns());
+	if (!automation)
+		return;
+	swap_policy_wake(&automation->policy, clock_monotonic_ns());
+	events_look_at_policy(automation->events, &automation->policy);
 }
 
 void swap_auto_operation_done(struct swap_auto *automation)

@@ -8,6 +8,7 @@
 #include "vmm/base/event_loop.h"
 #include "vmm/swap_policy.h"
 
+struct events;
 struct machine;
 struct swap_auto;
 
@@ -26,6 +27,9 @@ struct swap_auto_status {
 int swap_auto_create(struct event_loop *loop, struct machine *machine,
 		     const struct swap_policy_config *config, struct swap_auto **out,
 		     struct error *err);
+
+/* From now on @events (borrowed; NULL: nobody) hear of its steps. */
+void swap_auto_set_events(struct swap_auto *automation, struct events *events);
 
 /* NULL is legal. */
 void swap_auto_destroy(struct swap_auto *automation);

@@ -72,6 +72,15 @@ DefinitionBlock ("", "DSDT", 2, "EBB", "EBBDSDT", 1)
 			})
 		}
 
+		Device (PEVT)
+		{
+			Name (_HID, "QEMU0001")
+			Name (_STA, 0x0f)
+			Name (_CRS, ResourceTemplate () {
+				IO (Decode16, PLATFORM_PVPANIC_PORT, PLATFORM_PVPANIC_PORT, 1, 1)
+			})
+		}
+
 		Device (PWRB)
 		{
 			Name (_HID, EisaId ("PNP0C0C"))

@@ -64,6 +64,9 @@
 #define PLATFORM_RTC_PORTS     2
 #define PLATFORM_RTC_GSI       8
 
+/* The guest says here that its kernel panicked: where QEMU has it. */
+#define PLATFORM_PVPANIC_PORT 0x505
+
 /* ACPI of a hardware-reduced platform: power button through a generic event device. */
 #define PLATFORM_GED_GSI 9
 /* One byte of I/O ports each: SLEEP_CONTROL and SLEEP_STATUS (ACPI 6.4, section 4.8.3.7). */

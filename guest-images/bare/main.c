@@ -52,6 +52,12 @@ static void do_poweroff(const uint64_t *arguments)
 		cpu_pause();
 }
 
+static void do_panic(const uint64_t *arguments)
+{
+	outb(PLATFORM_PVPANIC_PORT, (uint8_t)arguments[0]);
+	answer_ok("");
+}
+
 static void do_triple(const uint64_t *arguments)
 {
 	(void)arguments;
@@ -196,6 +202,7 @@ static const struct command {
 	{"attack", "sweep", "0|1", 1, do_attack_sweep},
 	{NULL, "reset", "", 0, do_reset},
 	{NULL, "poweroff", "", 0, do_poweroff},
+	{NULL, "panic", "EVENTS", 1, do_panic},
 	{NULL, "triple", "", 0, do_triple},
 };
 

@@ -21,6 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	render_result(null, commands[which % command_count].name, json);
 	render_progress(null, json, columns);
+	render_event(null, json);
+	render_swap_all(null, json);
+	render_swap_all_total(null, json);
 	if (json_is_array(json))
 		render_list(null, json);
 	json_decref(json);

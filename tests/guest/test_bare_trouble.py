@@ -7,6 +7,7 @@ import unittest
 import host
 from case import BareCase
 from ebb import ControlError
+from follower import Follower
 
 PAGE = 4096
 
@@ -48,6 +49,16 @@ class SwapTrouble(BareCase):
         reason = self.await_pause(guest)
         self.assertIn("cannot be read back", reason)
         return guest, verification
+
+    def test_trouble_is_told_to_who_follows_the_events(self):
+        guest = self.swapped_out()
+        follower = self.enter(Follower(guest))
+        follower.wait("subscribed", swap="out")
+        self.flip(guest)
+        guest.serial.begin("verifyall 7")
+        self.assertIn("cannot be read back", follower.wait("swap_trouble")["reason"])
+        follower.wait("state", state="paused", was="running")
+        self.assertIn("paused", follower.wait("log", level="error")["message"])
 
     def test_a_damaged_store_pauses_the_vm_until_it_is_mended(self):
         guest, verification = self.damaged_and_touched()

@@ -6,6 +6,7 @@ import unittest
 
 import host
 from case import MIB, LinuxCase
+from follower import Follower
 from terminal import CONTROL_A, CONTROL_D, Terminal
 
 
@@ -113,12 +114,17 @@ class Power(LinuxCase):
         guest.serial.begin("poweroff")
         self.assertEqual(guest.wait(60), 0)
 
-    def test_a_panic_ends_in_a_reset(self):
+    def test_a_panic_is_told_and_ends_in_a_reset(self):
         guest = self.linux(cmdline="panic=-1")
+        follower = self.enter(Follower(guest))
+        follower.wait("subscribed", panicked=False)
         start = len(guest.serial.text)
         guest.serial.begin("sh echo c >/proc/sysrq-trigger")
         guest.serial.ready(timeout=60, start=start)
-        self.assertEqual(guest.ctl("status")["resets"], 1)
+        follower.wait("guest_panicked", crash_loaded=False)
+        follower.wait("reset", resets=1)
+        status = guest.ctl("status")
+        self.assertEqual((status["resets"], status["panicked"]), (1, False))
 
 
 class Shell(LinuxCase):

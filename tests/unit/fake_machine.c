@@ -10,6 +10,7 @@ void fake_machine_init(void)
 {
 	fake.state = MACHINE_RUNNING;
 	fake.resets = 0;
+	fake.panicked = false;
 	fake.balloon_target = 0;
 	fake.swap_state = SWAP_DISABLED;
 	fake.operation = SWAP_OP_NONE;
@@ -91,6 +92,7 @@ void machine_get_status(struct machine *machine, struct machine_status *status)
 		.memory_allocated_bytes = 12288,
 		.uptime_ns = 1,
 		.resets = (uint64_t)fake.resets,
+		.panicked = fake.panicked,
 		.balloon = {.present = true, .target_bytes = fake.balloon_target},
 	};
 }

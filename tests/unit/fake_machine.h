@@ -14,6 +14,7 @@
 struct fake_machine {
 	atomic_int state; /* enum machine_state */
 	atomic_int resets;
+	atomic_bool panicked;
 	atomic_ullong balloon_target;
 	atomic_int swap_state; /* enum swap_state */
 	atomic_int operation;  /* the running one, SWAP_OP_NONE: none */

@@ -39,7 +39,10 @@ static void every_command_has_a_handler_and_help(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < command_count; i++) {
-		assert_true((commands[i].run != NULL) ^ (commands[i].operation != SWAP_OP_NONE));
+		assert_int_equal((commands[i].run != NULL) +
+					 (commands[i].operation != SWAP_OP_NONE) +
+					 commands[i].streams,
+				 1);
 		assert_true(commands[i].help[0]);
 		assert_ptr_equal(commands_find(commands[i].name), &commands[i]);
 	}

@@ -3,8 +3,6 @@
  * own, a machine that only remembers.
  */
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,177 +17,10 @@
 
 #include <cmocka.h>
 
-#include "fake_machine.h"
-#include "vmm/base/clock.h"
-#include "vmm/base/thread.h"
+#include "control_fixture.h"
 #include "vmm/control_client.h"
-#include "vmm/control_server.h"
-#include "vmm/control_socket.h"
-
-#define PATIENCE_MS 5000
-#define STALL_NS    (300 * NS_PER_MS)
-
-static struct {
-	char directory[64];
-	struct control_socket *socket;
-	struct event_loop *loop;
-	struct event_source *done_source;
-	int done_fd;
-	struct control_server *server;
-	pthread_t thread;
-	atomic_int quits;
-} vm;
 
 static struct error error;
-
-static void on_quit(void *opaque)
-{
-	(void)opaque;
-	vm.quits++;
-}
-
-static void on_done(void *opaque, uint32_t events)
-{
-	eventfd_t value;
-
-	(void)opaque;
-	(void)events;
-	eventfd_read(vm.done_fd, &value);
-	control_server_swap_done(vm.server);
-}
-
-static void *run_loop(void *opaque)
-{
-	(void)opaque;
-	event_loop_run(vm.loop);
-	return NULL;
-}
-
-static int setup(void **state)
-{
-	const struct control_host host = {
-		.machine = (struct machine *)&vm, /* not looked into */
-		.name = "web",
-		.quit = on_quit,
-		.stall_ns = STALL_NS,
-	};
-
-	(void)state;
-	fake_machine_init();
-	vm.quits = 0;
-	strcpy(vm.directory, "/tmp/ebb-test-XXXXXX");
-	assert_non_null(mkdtemp(vm.directory));
-	setenv("XDG_RUNTIME_DIR", vm.directory, 1);
-	assert_int_equal(control_socket_claim("web", NULL, &vm.socket, &error), 0);
-	assert_int_equal(event_loop_create(&vm.loop), 0);
-	vm.done_fd = eventfd(0, EFD_CLOEXEC);
-	event_loop_add(vm.loop, vm.done_fd, EPOLLIN, on_done, NULL, &vm.done_source);
-	assert_int_equal(control_server_create(vm.loop, vm.socket, &host, &vm.server, &error), 0);
-	return thread_start(&vm.thread, "server", run_loop, NULL);
-}
-
-static void stop_server(void)
-{
-	if (!vm.loop)
-		return;
-	event_loop_stop(vm.loop);
-	pthread_join(vm.thread, NULL);
-	control_server_destroy(vm.server);
-	event_loop_destroy(vm.loop);
-	control_socket_release(vm.socket);
-	close(vm.done_fd);
-	vm.loop = NULL;
-}
-
-static int teardown(void **state)
-{
-	char path[80];
-
-	(void)state;
-	stop_server();
-	snprintf(path, sizeof(path), "%s/ebb", vm.directory);
-	/* Fails if anything was left behind. */
-	if (rmdir(path) || rmdir(vm.directory))
-		return -1;
-	return 0;
-}
-
-static void finish_operation(int result)
-{
-	fake_machine_finish(result);
-	eventfd_write(vm.done_fd, 1);
-}
-
-static int connect_client(void)
-{
-	int fd;
-
-	assert_int_equal(control_socket_connect(control_socket_path(vm.socket), "web", &fd, &error),
-			 0);
-	return fd;
-}
-
-static void send_text(int fd, const char *text)
-{
-	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-/* The next line, in a buffer that is used again; "" at the end of the connection. */
-static const char *receive(int fd)
-{
-	static char line[65536];
-	size_t length = 0;
-
-	for (;;) {
-		struct pollfd wanted = {.fd = fd, .events = POLLIN};
-		ssize_t count;
-		char *end;
-
-		if (poll(&wanted, 1, PATIENCE_MS) != 1)
-			fail_msg("no answer");
-		/* Look first: what follows the line is for the next call. */
-		count = recv(fd, line + length, sizeof(line) - 1 - length, MSG_PEEK);
-		if (count <= 0)
-			break;
-		end = memchr(line + length, '\n', (size_t)count);
-		if (end)
-			count = end + 1 - (line + length);
-		count = recv(fd, line + length, (size_t)count, 0);
-		assert_true(count > 0);
-		length += (size_t)count;
-		if (end) {
-			length--;
-			break;
-		}
-	}
-	line[length] = '\0';
-	return line;
-}
-
-static void assert_receives(int fd, const char *part)
-{
-	const char *line = receive(fd);
-
-	if (!strstr(line, part))
-		fail_msg("\"%s\" does not contain \"%s\"", line, part);
-}
-
-static void assert_serves(void)
-{
-	int fd = connect_client();
-
-	send_text(fd, "{\"command\":\"status\"}\n");
-	assert_receives(fd, "{\"result\":{\"name\":\"web\"");
-	close(fd);
-}
-
-/* Waits until @value has become @wanted. */
-static void await(atomic_int *value, int wanted)
-{
-	for (int i = 0; i < PATIENCE_MS && *value != wanted; i++)
-		usleep(1000);
-	assert_int_equal(*value, wanted);
-}
 
 static void commands_are_answered_in_order(void **state)
 {
@@ -652,8 +482,6 @@ static void too_long_a_path_is_refused(void **state)
 	path[sizeof(path) - 1] = '\0';
 	assert_int_equal(control_socket_claim("x", path, &socket, &error), -ENAMETOOLONG);
 }
-
-#define CONTROL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -324,7 +324,7 @@ static void list_has_a_line_per_machine(void **state)
 	fclose(out);
 	json_decref(machines);
 	assert_says("NAME");
-	assert_says("running     1.0 MiB     4.0 KiB  staged\n");
+	assert_says("running    1.0 MiB    4.0 KiB        0 B        0 B  staged\n");
 	assert_says("unresponsive\n");
 }
 

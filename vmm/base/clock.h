@@ -1,4 +1,4 @@
-/* Time that only moves forward. */
+/* Time that only moves forward, and the time of day. */
 #ifndef EBB_BASE_CLOCK_H
 #define EBB_BASE_CLOCK_H
 
@@ -10,5 +10,8 @@
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t clock_monotonic_ns(void);
+
+/* CLOCK_REALTIME in nanoseconds: for people, and may jump. */
+uint64_t clock_realtime_ns(void);
 
 #endif

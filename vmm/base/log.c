@@ -7,10 +7,16 @@
 #include "vmm/base/clock.h"
 
 static _Atomic(enum log_level) threshold = LOG_LEVEL_INFO;
+static atomic_int copy_fd = -1;
 
 void log_set_level(enum log_level level)
 {
 	atomic_store(&threshold, level);
+}
+
+void log_copy_to(int fd)
+{
+	atomic_store(&copy_fd, fd);
 }
 
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
@@ -18,8 +24,9 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 {
 	static const char *const prefix[] = {
 		"ebb: error: ", "ebb: warning: ", "ebb: ", "ebb: debug: "};
-	char line[1024];
+	char line[LOG_LINE_MAX];
 	int length, body;
+	int copy = level <= LOG_LEVEL_WARNING ? atomic_load(&copy_fd) : -1;
 
 	if (level > atomic_load(&threshold))
 		return;
@@ -31,6 +38,8 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	if ((size_t)length > sizeof(line) - 2)
 		length = sizeof(line) - 2;
 	line[length++] = '\n';
+	if (copy >= 0 && write(copy, line, (size_t)length) < 0)
+		copy = -1; /* nobody reads it */
 	/* Nothing sensible is left to do when standard error is gone. */
 	if (write(STDERR_FILENO, line, (size_t)length) < 0)
 		return;

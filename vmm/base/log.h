@@ -21,6 +21,13 @@ enum log_level {
 /* Messages above @level are dropped. The default is LOG_LEVEL_INFO. Any thread. */
 void log_set_level(enum log_level level);
 
+/*
+ * Errors and warnings go to @fd too, each by one write(2) of at most LOG_LINE_MAX bytes whose failure
+ * is ignored; -1: no more. Whoever closes it sees to it that no thread logs meanwhile. Any thread.
+ */
+#define LOG_LINE_MAX 1024
+void log_copy_to(int fd);
+
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
