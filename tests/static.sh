@@ -33,6 +33,8 @@ cppcheck_() {
 }
 
 analyzer() {
+	# Only what is compiled is looked at.
+	rm -rf "$build/analyzer"
 	cmake -S "$root" --preset release -B "$build/analyzer" -DEBB_TESTS=OFF -DEBB_WERROR=OFF \
 		-DCMAKE_C_COMPILER=gcc -DCMAKE_C_FLAGS=-fanalyzer >/dev/null
 	cmake --build "$build/analyzer" -j "$jobs" >"$build/analyzer.log" 2>&1 || return
