@@ -13,8 +13,8 @@ static const char general_help[] =
 	"  console   commands for a running machine, interactively\n"
 	"  swap      swap many machines out or in at once\n"
 	"  ls        list the running machines of this user\n"
-	"  report    write the history of a running machine as a page for the browser\n"
 	"  top       watch them and their memory, live\n"
+	"  report    write the history of a running machine as a page for the browser\n"
 	"  check     can this host run guests and swap them out? what is missing?\n"
 	"  help      this text; `ebb help COMMAND` says more\n"
 	"  version   the version of ebb\n";
