@@ -2,9 +2,12 @@
 import json
 import os
 import re
+import selectors
 import shlex
 import signal
+import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -59,6 +62,52 @@ class Tmux:
             if time.monotonic() >= deadline:
                 raise AssertionError(f"waiting for {pattern!r}; the screen:\n{screen}")
             time.sleep(0.1)
+
+
+class Crowd:
+    """As many machines as one likes, of which nothing runs but the answers on their control sockets."""
+
+    def __init__(self, runtime, count):
+        directory = os.path.join(runtime, "ebb")
+        os.makedirs(directory, mode=0o700)
+        self.selector = selectors.DefaultSelector()
+        for number in range(count):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(os.path.join(directory, f"vm-{number:03}.sock"))
+            listener.listen()
+            self.selector.register(listener, selectors.EVENT_READ, "listener")
+        self.ending = False
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ending = True
+        self.thread.join()
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+
+    def serve(self):
+        while not self.ending:
+            for key, _ in self.selector.select(0.2):
+                if key.data == "listener":
+                    self.selector.register(key.fileobj.accept()[0], selectors.EVENT_READ, "machine")
+                    continue
+                lines = key.fileobj.recv(65536).splitlines()
+                if not lines:
+                    self.selector.unregister(key.fileobj)
+                    key.fileobj.close()
+                for line in lines:
+                    key.fileobj.sendall(self.answer(json.loads(line)["command"]))
+
+    @staticmethod
+    def answer(command):
+        status = {"state": "running", "memory_bytes": 64 * MIB, "memory_allocated_bytes": 16 * MIB, "vcpus": 1}
+        swap = {"state": "out", "available": True, "page_size_bytes": 4096, "pages_resident": 4096,
+                "pages_swapped": 12288, "store": {"entries": 1}}
+        return json.dumps({"result": status if command == "status" else swap}).encode() + b"\n"
 
 
 class Top(BareCase):
@@ -174,6 +223,18 @@ class Top(BareCase):
         top.expect(r"▸ fine +staged")
         stuck.signal(signal.SIGCONT)
         top.expect(r"stuck +running")
+
+    def test_a_hundred_machines_scroll(self):
+        self.enter(Crowd(self.runtime, 100))
+        top = self.top()
+        top.expect(r"▸ vm-000 +out +64M +16M  █████░+")
+        top.expect(r"^  all 100 +6.2G +1.6G  █████░+")
+        top.press("G")
+        top.expect(r"▸ vm-099 +out")
+        top.press("PageUp", "k")
+        top.expect(r"▸ vm-082 +out")
+        top.press("g", "q")
+        top.expect(r"^status=0")
 
     def test_a_terminal_without_colours_and_unicode(self):
         guest = self.bare(name="dev")
