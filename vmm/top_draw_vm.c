@@ -217,7 +217,9 @@ static void draw_machine_title(struct top_canvas *canvas, const char *name, cons
 	char left[192];
 	int length = snprintf(left, sizeof(left), "ebb top    %s    ", name);
 
-	if (!vm || vm->health == TOP_GONE)
+	if (!vm)
+		snprintf(left + length, sizeof(left) - (size_t)length, "not running");
+	else if (vm->health == TOP_GONE)
 		snprintf(left + length, sizeof(left) - (size_t)length, "ended");
 	else if (vm->health == TOP_SILENT)
 		snprintf(left + length, sizeof(left) - (size_t)length, "does not answer");

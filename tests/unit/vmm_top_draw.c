@@ -283,7 +283,7 @@ static void a_machine_that_ended_is_said_to_have(void **state)
 	assert_shows("dev    ended");
 	top_model_remove(&model, model.vms[0]);
 	draw(24, 80, &ascii);
-	assert_shows("dev    ended");
+	assert_shows("dev    not running");
 	press('q');
 	draw(24, 80, &ascii);
 	assert_shows("no machines");
