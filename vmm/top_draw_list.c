@@ -198,7 +198,8 @@ static void draw_row(struct top_canvas *canvas, int row, const struct columns *a
 	state_style = say_state(vm, state, sizeof(state));
 	if (selected) {
 		canvas_put(canvas, row, 0, glyphs->cursor, STYLE_CURSOR);
-		canvas_fill(canvas, row, 1, at->bar - 1, ' ', STYLE_CURSOR);
+		canvas_fill(canvas, row, 1, canvas->columns - 1, ' ', STYLE_CURSOR);
+		canvas_fill(canvas, row, at->bar - 1, at->bar_width + 2, ' ', STYLE_PLAIN);
 	}
 	canvas_left(canvas, row, at->name, at->name_width, glyphs->more, style, vm->name);
 	if (at->state)

@@ -407,14 +407,20 @@ static void serve_order(struct top_poll *poll, struct order *order)
 {
 	int result = top_link_read(&order->link);
 	bool done = result && result != -EAGAIN;
+	struct peer *peer;
 	json_t *message;
 
 	while (!done && top_link_next(&order->link, &message)) {
 		done = take_order_message(poll, order, message);
 		json_decref(message);
 	}
-	if (done)
-		top_link_close(&order->link);
+	if (!done)
+		return;
+	top_link_close(&order->link);
+	/* So that the picture does not lag behind the message. */
+	peer = find_peer(poll, order->name);
+	if (peer)
+		ask_peer(poll, peer, clock_monotonic_ns());
 }
 
 static void note_overdue(struct top_poll *poll)
