@@ -501,6 +501,31 @@ int guest_memory_next_data(const struct guest_memory *memory, uint64_t offset, u
 	return 0;
 }
 
+int guest_memory_count_present(const struct guest_memory *memory, uint64_t offset, uint64_t length,
+			       uint64_t *pages)
+{
+	unsigned char present[1024];
+	uint64_t count = 0;
+
+	if (!is_page_range(memory, offset, length))
+		return -EINVAL;
+	while (length > 0) {
+		uint64_t here = sizeof(present) * GUEST_PAGE_SIZE;
+
+		if (here > length)
+			here = length;
+		/* The pager view: nothing of it is registered, so nothing is waited for. */
+		if (mincore(memory->pager_view + offset, here, present))
+			return -errno;
+		for (uint64_t i = 0; i < here / GUEST_PAGE_SIZE; i++)
+			count += present[i] & 1;
+		offset += here;
+		length -= here;
+	}
+	*pages = count;
+	return 0;
+}
+
 int guest_memory_read_offset(const struct guest_memory *memory, uint64_t offset, void *buffer,
 			     size_t length)
 {

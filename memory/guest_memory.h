@@ -149,6 +149,10 @@ int guest_memory_punch(const struct guest_memory *memory, uint64_t offset, uint6
 int guest_memory_next_data(const struct guest_memory *memory, uint64_t offset, uint64_t *start,
 			   uint64_t *end);
 
+/* How many pages of the range are in RAM (mincore); looking populates nothing. 0 or -errno. */
+int guest_memory_count_present(const struct guest_memory *memory, uint64_t offset, uint64_t length,
+			       uint64_t *pages);
+
 /* Reads through the memfd: neither faults nor populates holes (they read as zeros). 0 or -errno. */
 int guest_memory_read_offset(const struct guest_memory *memory, uint64_t offset, void *buffer,
 			     size_t length);

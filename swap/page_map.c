@@ -163,13 +163,25 @@ uint64_t page_map_version(const struct page_map *map, size_t page)
 	return map->chunks[page / PAGE_MAP_CHUNK].version;
 }
 
+void page_map_chunk_counts(const struct page_map *map, size_t page,
+			   uint64_t counts[static PAGE_STATES])
+{
+	const struct chunk *chunk = &map->chunks[page / PAGE_MAP_CHUNK];
+
+	for (int state = 0; state < PAGE_STATES; state++)
+		counts[state] = atomic_load_explicit(&chunk->counts[state], memory_order_relaxed);
+}
+
 void page_map_counts(const struct page_map *map, uint64_t counts[static PAGE_STATES])
 {
 	memset(counts, 0, PAGE_STATES * sizeof(counts[0]));
-	for (size_t i = 0; i < map->chunk_count; i++)
+	for (size_t i = 0; i < map->chunk_count; i++) {
+		uint64_t chunk[PAGE_STATES];
+
+		page_map_chunk_counts(map, i * PAGE_MAP_CHUNK, chunk);
 		for (int state = 0; state < PAGE_STATES; state++)
-			counts[state] += atomic_load_explicit(&map->chunks[i].counts[state],
-							      memory_order_relaxed);
+			counts[state] += chunk[state];
+	}
 }
 
 /* How much of a mapping is in RAM, by mincore(2). */

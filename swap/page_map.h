@@ -74,6 +74,10 @@ uint64_t page_map_version(const struct page_map *map, size_t page);
 /* How many pages are in each state now. Any thread, no lock. */
 void page_map_counts(const struct page_map *map, uint64_t counts[static PAGE_STATES]);
 
+/* The same of the chunk that @page lies in. */
+void page_map_chunk_counts(const struct page_map *map, size_t page,
+			   uint64_t counts[static PAGE_STATES]);
+
 /* Bytes of RAM that the map occupies now. Any thread. */
 uint64_t page_map_ram_bytes(const struct page_map *map);
 

@@ -45,6 +45,7 @@
 #include "memory/guest_memory.h"
 #include "swap/page_map.h"
 #include "swap/store.h"
+#include "swap/swap_map.h"
 #include "swap/uffd.h"
 
 /* Bytes [offset, offset + length) of the guest view. */
@@ -185,6 +186,12 @@ void pager_get_counters(const struct pager *pager, struct pager_counters *counte
 /* Adds @more to @sum. */
 void pager_counters_add(struct pager_counters *sum, const struct pager_counters *more);
 void pager_get_counts(const struct pager *pager, uint64_t counts[static PAGE_STATES]);
+/*
+ * Where the pages [first, end) are. Not @exact: whole chunks are only counted, and how their swapped
+ * pages divide into pool and disk is told from a sample.
+ */
+void pager_map_cell(struct pager *pager, size_t first, size_t end, bool exact,
+		    struct swap_map_cell *cell);
 
 /* Bytes of RAM that the pager's tables occupy. */
 uint64_t pager_ram_bytes(const struct pager *pager);

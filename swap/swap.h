@@ -34,6 +34,7 @@
 #include "memory/guest_memory.h"
 #include "swap/latency.h"
 #include "swap/store_config.h"
+#include "swap/swap_map.h"
 #include "vmm/base/error.h"
 
 enum swap_state {
@@ -208,6 +209,18 @@ void swap_get_status(struct swap *swap, struct swap_status *status);
 
 /* The whole histogram behind swap_status.latency[kind], for each kind. */
 void swap_get_latency(struct swap *swap, struct latency_snapshot snapshots[SWAP_FAULT_KINDS]);
+
+/* How many pages each cell of a map has if guest RAM is divided into @cells (not 0) or fewer. */
+uint64_t swap_map_cell_pages(const struct swap *swap, size_t cells);
+
+/*
+ * Where guest RAM is now, by memfd offset: a cell for each @cell_pages pages, the last one may have
+ * fewer. At most @max cells are filled in; returns how many. While pages move, cells are of slightly
+ * different moments. *exact is false for a large guest: then the division of swapped pages into pool,
+ * disk and filled, and, while swap is disabled, what is resident, are told from samples.
+ */
+size_t swap_get_map(struct swap *swap, uint64_t cell_pages, size_t max, struct swap_map_cell *cells,
+		    bool *exact);
 
 const char *swap_state_name(enum swap_state state);
 const char *swap_operation_name(enum swap_operation operation);

@@ -53,13 +53,14 @@ static int run_status(const struct control_host *host, const struct control_requ
 	machine_get_status(host->machine, &status);
 	swap_get_status(machine_swap(host->machine), &swap);
 	return commands_give(
-		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
+		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
 			  host->name, "pid", (int)getpid(), "state",
 			  machine_state_name(status.state), "reason",
 			  control_json_string(status.reason), "panicked", status.panicked, "vcpus",
 			  (int)status.vcpus, "memory_bytes", commands_number(status.memory_bytes),
 			  "memory_allocated_bytes", commands_number(status.memory_allocated_bytes),
-			  "uptime_ns", commands_number(status.uptime_ns), "resets",
+			  "uptime_ns", commands_number(status.uptime_ns), "cpu_time_ns",
+			  commands_number(machine_cpu_time_ns(host->machine)), "resets",
 			  commands_number(status.resets), "first_run_ns",
 			  commands_number(status.first_run_ns), "balloon", balloon_object(&status),
 			  "swap", commands_swap_summary(&swap, host->automation), "metrics",
@@ -238,6 +239,11 @@ const struct command commands[] = {
 	 .arguments_max = 1,
 	 .run = commands_run_swap_auto,
 	 .choices = "on off pressure"},
+	{.name = "memory-map",
+	 .arguments = "[CELLS]",
+	 .help = "where guest memory is, in so many ranges of equal size",
+	 .arguments_max = 1,
+	 .run = commands_run_memory_map},
 	{.name = "dump-memory",
 	 .arguments = "FILE",
 	 .help = "write guest memory to a new file, leaving it where it is",

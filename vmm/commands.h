@@ -6,7 +6,7 @@
  *   status       name, pid, state ("created", "running", "paused", "stopped"), reason, panicked (the
  *                guest's kernel said so since the last reset), vcpus,
  *                memory_bytes, memory_allocated_bytes (blocks of guest RAM that the host holds),
- *                uptime_ns, resets, first_run_ns (process start to first guest instruction),
+ *                uptime_ns, cpu_time_ns (of all vCPUs, since the start or the last reset), resets, first_run_ns (process start to first guest instruction),
  *                balloon (as below, null without the device), swap {available, state, operation
  *                (null or the running one's name), pages_swapped, pages_staged, page_size_bytes,
  *                store_disk_bytes, pool_bytes, compression_ratio, auto (the
@@ -43,6 +43,11 @@
  *                pressure {source ("psi", "meminfo", "none"), percent (a real), level ("unknown",
  *                "low", "middle", "high")}, last (null, or {operation, cause ("idle", "pressure"),
  *                ago_ns (since it was started), running, result, message})
+ *   memory-map   page_size_bytes, pages_total, cells (their number), pages_per_cell (the last cell may
+ *                have fewer), exact (false: of a large guest, pool, disk and filled, and while swap is
+ *                disabled resident, are estimated), regions [{gpa, bytes, first_page}]; and arrays with
+ *                a number of pages for each cell: empty, resident, staged, pool, disk, filled (in the
+ *                store without taking space)
  *   swap cancel  operation (what was running), command
  *   pause, resume, powerdown, reset, quit: state, of the machine
  *   resume --prefetch: state, of the machine; prefetch (null: there was nothing to bring back; or

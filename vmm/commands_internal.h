@@ -8,6 +8,10 @@
 
 #include "vmm/commands.h"
 
+/* Of `memory-map`: what it gives if it is not told, and at most. */
+#define COMMANDS_MAP_CELLS     1024u
+#define COMMANDS_MAP_CELLS_MAX 16384u
+
 struct swap_auto;
 
 /* Jansson's integers are signed: what does not fit is cut to the greatest. */
@@ -32,5 +36,9 @@ int commands_run_swap_status(const struct control_host *host, const struct contr
 			     json_t **result, struct error *err);
 int commands_run_swap_cancel(const struct control_host *host, const struct control_request *request,
 			     json_t **result, struct error *err);
+
+/* commands_map.c */
+int commands_run_memory_map(const struct control_host *host, const struct control_request *request,
+			    json_t **result, struct error *err);
 
 #endif

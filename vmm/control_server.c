@@ -111,10 +111,10 @@ static int send_line(struct client *client, char *line)
 		free(line);
 		return -ENOMEM;
 	}
+	client->output = output;
 	if (!client->output_length)
 		client->output_since_ns = clock_monotonic_ns();
-	memcpy(output + client->output_length, line, length);
-	client->output = output;
+	memcpy(client->output + client->output_length, line, length);
 	client->output_length += length;
 	free(line);
 	return flush_output(client);

@@ -13,6 +13,7 @@ static const char general_help[] =
 	"  console   commands for a running machine, interactively\n"
 	"  swap      swap many machines out or in at once\n"
 	"  ls        list the running machines of this user\n"
+	"  top       watch them and their memory, live\n"
 	"  report    write the history of a running machine as a page for the browser\n"
 	"  check     can this host run guests and swap them out? what is missing?\n"
 	"  help      this text; `ebb help COMMAND` says more\n"
@@ -83,6 +84,8 @@ static const char ctl_help[] =
 	"                    what the automatic policy does, waits for and has done; or set it, as\n"
 	"                    --swap-auto does. A swap command of yours suspends it until the guest has\n"
 	"                    worked and then been idle for the whole time again; `on` ends that too\n"
+	"  memory-map [CELLS]\n"
+	"                    where guest memory is, in CELLS ranges of equal size (default 1024)\n"
 	"  dump-memory FILE  write guest memory to FILE, which must not exist. What is swapped out\n"
 	"                    stays so; zeros become holes. Pause the machine for a picture of one\n"
 	"                    moment\n"
@@ -148,6 +151,22 @@ static const char report_help[] =
 	"Writes one page that needs no network: where the machine's memory was since its start, the\n"
 	"latency of faults, swap operations, and all figures as tables. FILE - is standard output.\n";
 
+static const char top_help[] =
+	"usage: ebb top [--interval SECONDS] [--once|--json] [NAME]\n"
+	"\n"
+	"Shows the running machines of this user, live: where the memory of each is, faults and their\n"
+	"99th percentile, processor use, the running swap operation; totals on the last line. With NAME,\n"
+	"or after Enter, one machine: the map of its memory, a character for each range.\n"
+	"\n"
+	"  --interval SECONDS  how often the machines are asked, 0.1 to 3600 (default 1)\n"
+	"  --once              print it as text and exit; so it is where there is no terminal\n"
+	"  --json              print one JSON object and exit\n"
+	"\n"
+	"  up, down, j, k      select a machine          e  swap enable      i  swap in\n"
+	"  Enter               the map of its memory     t  swap trim        d  swap disable\n"
+	"  h                   help                      o  swap out         c  swap cancel\n"
+	"  q                   back, or quit\n";
+
 static const char check_help[] =
 	"usage: ebb check [--json] [--swap-dir DIR]\n"
 	"\n"
@@ -164,6 +183,7 @@ static const struct {
 	{"run", run_help},     {"ctl", ctl_help},   {"console", console_help},
 	{"ls", ls_help},       {"swap", swap_help}, {"report", report_help},
 	{"check", check_help}, {"help", help_help}, {"version", version_help},
+	{"top", top_help},
 };
 
 int help_print(FILE *out, const char *command)

@@ -10,6 +10,7 @@
 #include "vmm/report.h"
 #include "vmm/run.h"
 #include "vmm/swap_all.h"
+#include "vmm/top.h"
 
 static int version_main(int argc, char **argv)
 {
@@ -27,6 +28,7 @@ static const struct {
 	{"swap", swap_all_main}, {"ls", ls_main},     {"report", report_main},
 	{"check", check_main},   {"help", help_main}, {"version", version_main},
 	{"--help", help_main},   {"-h", help_main},   {"--version", version_main},
+	{"top", top_main},
 };
 
 int main(int argc, char **argv)

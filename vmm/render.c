@@ -82,6 +82,7 @@ static const struct {
 	{"swap auto", render_swap_auto},
 	{"swap cancel", render_swap_cancel},
 	{"resume --prefetch", render_prefetch},
+	{"memory-map", render_memory_map},
 	{"dump-memory", render_dump},
 	{"checksum-memory", render_checksum},
 	{"balloon", render_balloon},

@@ -54,4 +54,7 @@ void render_prefetch(FILE *out, const json_t *result);
 void render_dump(FILE *out, const json_t *result);
 void render_checksum(FILE *out, const json_t *result);
 
+/* render_map.c */
+void render_memory_map(FILE *out, const json_t *result);
+
 #endif

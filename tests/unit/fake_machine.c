@@ -109,9 +109,46 @@ bool machine_is_stuck(const struct machine *machine)
 	return false;
 }
 
+const struct guest_memory *machine_memory(const struct machine *machine)
+{
+	static const struct guest_memory_region layout[] = {
+		{.base = 0, .size = 60 * GUEST_PAGE_SIZE},
+		{.base = 1ull << 32, .size = 40 * GUEST_PAGE_SIZE},
+	};
+	static struct guest_memory *memory;
+
+	(void)machine;
+	if (!memory)
+		guest_memory_create(layout, 2, &memory, NULL);
+	return memory;
+}
+
 struct swap *machine_swap(struct machine *machine)
 {
 	return (struct swap *)machine;
+}
+
+uint64_t swap_map_cell_pages(const struct swap *swap, size_t cells)
+{
+	(void)swap;
+	return (100 + cells - 1) / cells;
+}
+
+/* The first half is resident, the rest on the disk. */
+size_t swap_get_map(struct swap *swap, uint64_t cell_pages, size_t max, struct swap_map_cell *cells,
+		    bool *exact)
+{
+	size_t count = 0;
+
+	(void)swap;
+	for (uint64_t page = 0; page < 100 && count < max; page += cell_pages) {
+		enum swap_place place = page < 50 ? SWAP_PLACE_RESIDENT : SWAP_PLACE_DISK;
+
+		cells[count] = (struct swap_map_cell){0};
+		cells[count++].pages[place] = page + cell_pages > 100 ? 100 - page : cell_pages;
+	}
+	*exact = true;
+	return count;
 }
 
 const char *swap_state_name(enum swap_state state)

@@ -247,6 +247,28 @@ static void bad_layouts_are_refused(void **state)
 	assert_int_equal(guest_memory_create(bad[0], 0, &memory, NULL), -EINVAL);
 }
 
+static void pages_in_ram_are_counted_without_populating_any(void **state)
+{
+	struct guest_memory *memory = *state;
+	uint64_t pages, bytes;
+
+	guest_memory_guest_view(memory)[2 * GUEST_PAGE_SIZE] = 1;
+	guest_memory_guest_view(memory)[5 * GUEST_PAGE_SIZE] = 1;
+
+	assert_int_equal(guest_memory_count_present(memory, 0, guest_memory_size(memory), &pages),
+			 0);
+	assert_int_equal(pages, 2);
+	assert_int_equal(guest_memory_count_present(memory, 3 * GUEST_PAGE_SIZE,
+						    2 * GUEST_PAGE_SIZE, &pages),
+			 0);
+	assert_int_equal(pages, 0);
+	assert_int_equal(guest_memory_allocated(memory, &bytes), 0);
+	assert_int_equal(bytes, 2 * GUEST_PAGE_SIZE);
+	assert_int_equal(guest_memory_count_present(memory, 6 * GUEST_PAGE_SIZE,
+						    2 * GUEST_PAGE_SIZE, &pages),
+			 -EINVAL);
+}
+
 #define with_memory(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -266,6 +288,7 @@ int main(void)
 		with_memory(a_discard_is_page_aligned_and_in_ram),
 		with_memory(populated_stretches_are_found),
 		with_memory(punching_and_zapping_stay_inside_the_memfd),
+		with_memory(pages_in_ram_are_counted_without_populating_any),
 		with_memory(reading_through_the_memfd_populates_nothing),
 		cmocka_unit_test(bad_layouts_are_refused),
 	};

@@ -119,16 +119,30 @@ static void threads_that_lock_lose_no_update(void **state)
 	assert_int_equal(counts[PAGE_RESIDENT], PAGES);
 }
 
+static void a_chunk_is_counted_by_itself(void **state)
+{
+	struct page_map *map = *state;
+	uint64_t counts[PAGE_STATES];
+
+	set(map, PAGE_MAP_CHUNK + 3, (struct page_entry){.state = PAGE_STAGED});
+	set(map, PAGES - 1, (struct page_entry){.state = PAGE_RESIDENT});
+
+	page_map_chunk_counts(map, PAGE_MAP_CHUNK, counts);
+	assert_int_equal(counts[PAGE_STAGED], 1);
+	assert_int_equal(counts[PAGE_EMPTY], PAGE_MAP_CHUNK - 1);
+	page_map_chunk_counts(map, PAGES - 1, counts);
+	assert_int_equal(counts[PAGE_RESIDENT], 1);
+	assert_int_equal(counts[PAGE_EMPTY], PAGES % PAGE_MAP_CHUNK - 1);
+}
+
 #define with_map(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		with_map(a_new_map_is_empty),
-		with_map(an_entry_comes_back_as_it_was_set),
-		with_map(location_zero_is_a_location),
-		with_map(counts_follow_the_states),
-		with_map(threads_that_lock_lose_no_update),
+		with_map(a_new_map_is_empty),           with_map(an_entry_comes_back_as_it_was_set),
+		with_map(location_zero_is_a_location),  with_map(counts_follow_the_states),
+		with_map(a_chunk_is_counted_by_itself), with_map(threads_that_lock_lose_no_update),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,9 @@ ebb_c_test(vmm_protocol unit ebb_vmm)
 ebb_c_test(vmm_report unit ebb_vmm)
 ebb_c_test(vmm_render unit ebb_vmm)
 ebb_c_test(vmm_swap_all unit ebb_vmm)
+ebb_c_test(vmm_top_draw unit ebb_vmm)
+ebb_c_test(vmm_top_model unit ebb_vmm)
+ebb_c_test(vmm_top_poll unit ebb_vmm)
 ebb_c_test(vmm_chardev unit ebb_vmm util)
 
 # A stand-in takes the place of the machine and of swap: their archives are not even looked at.

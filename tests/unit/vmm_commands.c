@@ -104,6 +104,71 @@ static void swap_status_tells_what_runs(void **state)
 	json_decref(result);
 }
 
+static uint64_t sum_of(const json_t *result, const char *place)
+{
+	const json_t *number;
+	uint64_t sum = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(result, place), i, number)
+	{
+		sum += (uint64_t)json_integer_value(number);
+	}
+	return sum;
+}
+
+static void memory_map_has_a_number_for_each_cell_and_place(void **state)
+{
+	static const char *const places[] = {"empty", "resident", "staged",
+					     "pool",  "disk",     "filled"};
+	json_t *result;
+	uint64_t sum = 0;
+
+	(void)state;
+	assert_int_equal(run("memory-map", "10", &result), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		assert_int_equal(json_array_size(json_object_get(result, places[i])), 10);
+		sum += sum_of(result, places[i]);
+	}
+	assert_int_equal(sum, 100);
+	assert_int_equal(sum_of(result, "disk"), 50);
+	assert_int_equal(json_integer_value(json_object_get(result, "pages_per_cell")), 10);
+	assert_int_equal(json_array_size(json_object_get(result, "regions")), 2);
+	json_decref(result);
+}
+
+static void memory_map_gives_no_more_cells_than_there_are_pages(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	assert_int_equal(run("memory-map", NULL, &result), 0);
+	assert_int_equal(json_integer_value(json_object_get(result, "cells")), 100);
+	json_decref(result);
+}
+
+static void memory_map_refuses_what_is_no_number_of_cells(void **state)
+{
+	static const char *const wrong[] = {
+		"0", "16385", "-1", "+5", " 7", "7x", "many", "", "99999999999999999999"};
+	json_t *result;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		assert_int_equal(run("memory-map", wrong[i], &result), -ERANGE);
+}
+
+static void status_tells_the_time_of_the_virtual_cpus(void **state)
+{
+	json_t *result;
+
+	(void)state;
+	fake.cpu_ns = 1234567;
+	assert_int_equal(run("status", NULL, &result), 0);
+	assert_int_equal(json_integer_value(json_object_get(result, "cpu_time_ns")), 1234567);
+	json_decref(result);
+}
+
 static const json_t *member(const json_t *object, const char *outer, const char *inner)
 {
 	const json_t *value = json_object_get(object, outer);
@@ -282,6 +347,10 @@ int main(void)
 		cmocka_unit_test(report_of_nothing_divides_by_nothing),
 		cmocka_unit_test(checksum_is_reported_with_its_kind),
 		cmocka_unit_test(operations_are_named_as_they_are_typed),
+		cmocka_unit_test_setup(memory_map_has_a_number_for_each_cell_and_place, setup),
+		cmocka_unit_test_setup(memory_map_gives_no_more_cells_than_there_are_pages, setup),
+		cmocka_unit_test_setup(memory_map_refuses_what_is_no_number_of_cells, setup),
+		cmocka_unit_test_setup(status_tells_the_time_of_the_virtual_cpus, setup),
 		cmocka_unit_test_setup(balloon_takes_a_size, setup),
 		cmocka_unit_test_setup(bad_balloon_sizes_are_refused, setup),
 		cmocka_unit_test_setup(wrong_state_is_named, setup),
