@@ -20,8 +20,12 @@ static const char general_help[] =
 
 static const char run_help[] =
 	"usage: ebb run --kernel FILE [OPTIONS]\n"
+	"       ebb run --disk NAME.raw [OPTIONS]\n"
 	"\n"
-	"  --kernel FILE          Linux bzImage or an ELF kernel with a PVH note (vmlinux)\n"
+	"  --kernel FILE          Linux bzImage or an ELF kernel with a PVH note (vmlinux). Without it,\n"
+	"                         NAME.vmlinuz beside the first disk NAME.raw is taken, and NAME.initrd\n"
+	"                         and the command line in NAME.cmdline where they exist and no option\n"
+	"                         says otherwise\n"
 	"  --initrd FILE          initial ramdisk\n"
 	"  --cmdline TEXT         the kernel's command line\n"
 	"  --memory SIZE          guest memory, 16M or more (default 512M); K, M, G, T are understood\n"

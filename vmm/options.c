@@ -313,7 +313,7 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 	if (optind < argc)
 		return error_say(err, EINVAL, "\"%.80s\" belongs to no option; see `ebb help run`",
 				 argv[optind]);
-	if (!config->kernel)
+	if (!config->kernel && config->disk_count == 0) /* one may lie beside a disk */
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
 	if (options_settle_metrics(config, err))
 		return -EINVAL;

@@ -207,6 +207,26 @@ class BadInput(BareCase):
         self.assertEqual(guest.serial.command("blk info 0")["sectors"], 8 * MIB // 512)
         self.assertNotIn(b"qcow2", guest.errors)
 
+    # The kernel beside the disk.
+
+    def test_no_kernel_beside_the_disk(self):
+        path = self.make_file("a.raw", MIB)
+        for disk, says in ((path, "a.vmlinuz"), (self.make_file("b.img", MIB), ".raw"), ("/no/such.raw", "no such")):
+            code, _, errors = self.run_ebb("run", "--disk", disk)
+            self.assertEqual((code, len(errors.splitlines())), (1, 1), errors)
+            self.assertIn(says, errors)
+        self.make_file("a.vmlinuz", content=b"this is no kernel\n" * 1000)
+        code, _, errors = self.run_ebb("run", "--disk", path)
+        self.assertEqual(code, 1)
+        self.assertRegex(errors.splitlines()[-1], "a.vmlinuz.*kernel")
+
+    def test_kernel_beside_the_disk_is_booted(self):
+        shutil.copy(self.kernel, os.path.join(self.directory, "a.vmlinuz"))
+        self.make_file("a.cmdline", content=b"from beside\n")
+        guest = self.ebb("--disk", self.make_file("a.raw", MIB))
+        self.assertEqual(guest.serial.ready()["cmdline"], "from beside")
+        guest.expect_error("a.vmlinuz and the command line from beside the disk")
+
     # The swap directory.
 
     def test_missing_swap_directory(self):
