@@ -52,7 +52,8 @@ ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 - \
 END
 fi
 if [ -e "$work/authorized_keys" ]; then
-	mkdir -m 700 -p root/.ssh
+	mkdir -p root/.ssh
+	chmod 700 root/.ssh
 	install -m 600 "$work/authorized_keys" root/.ssh/authorized_keys
 fi
 if [ -d etc/ssh ]; then
