@@ -108,11 +108,12 @@ sources() {
 		-security) : "${url:=http://deb.debian.org/debian-security}" ;;
 		*) : "${url:=http://deb.debian.org/debian}" ;;
 		esac
-		if [ -z "$mirror" ]; then
-			echo "deb $url $suite$part main"
-		elif [ -z "$part" ]; then
-			echo "deb $mirror $suite main"
-		fi
+		[ -z "$mirror" ] || url=$mirror
+		case $suite$part in
+		sid-* | unstable-*) ;; # it is updated itself
+		*-security | *-updates) [ -n "$mirror" ] || echo "deb $url $suite$part main" ;;
+		*) echo "deb $url $suite main" ;;
+		esac
 	done
 }
 
