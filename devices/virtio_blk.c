@@ -21,8 +21,11 @@
 /* A segment that spans two regions of RAM needs two. */
 #define IOVECS_MAX (VIRTQ_SEGMENTS_MAX + GUEST_MEMORY_REGIONS_MAX)
 
-/* Sectors of one discard or write-zeroes: 64 MiB, which any host can fill with zeros soon. */
+/* Sectors of a range of a discard or write-zeroes: 64 MiB, which any host can soon fill with zeros */
 #define RANGE_SECTORS_MAX (1u << 17)
+
+/* Ranges in one request; they are done one after the other. */
+#define RANGES_MAX 32u
 
 /* Discards of whole host pages free space; smaller ones only write zeros. */
 #define DISCARD_SECTORS (4096u / BLOCK_SECTOR_SIZE)
@@ -37,7 +40,12 @@ struct blk_request {
 	gpa_t status_gpa;
 	uint64_t data_room; /* writable bytes before the status byte */
 	uint64_t data_written;
-	struct iovec iov[IOVECS_MAX];
+	unsigned next_range; /* of ranges[], when the running one is done */
+	unsigned ranges_left;
+	union {
+		struct iovec iov[IOVECS_MAX];
+		struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
+	};
 };
 
 struct virtio_blk {
@@ -108,20 +116,42 @@ static void leave_gate(struct virtio_blk *blk, struct blk_request *request)
 	request->in_gate = false;
 }
 
+/* The driver still waits for it. */
+static bool is_wanted(const struct virtio_blk *blk, const struct blk_request *request)
+{
+	return !blk->draining && virtio_device_is_live(&blk->device) &&
+	       virtqueue_is_current(&blk->device.queues[0], request->generation);
+}
+
 /* Ends a request: status byte, used ring, gate. */
 static void complete(struct virtio_blk *blk, struct blk_request *request, uint8_t status)
 {
 	struct virtio_device *device = &blk->device;
-	struct virtqueue *queue = &device->queues[0];
 
-	if (!blk->draining && virtio_device_is_live(device) &&
-	    virtqueue_is_current(queue, request->generation)) {
+	if (is_wanted(blk, request)) {
 		guest_memory_write(device->memory, request->status_gpa, &status, sizeof(status));
-		virtqueue_push(queue, request->head, written_length(request));
+		virtqueue_push(&device->queues[0], request->head, written_length(request));
 		blk->pushed = true;
 	}
 	leave_gate(blk, request);
 	put_request(blk, request);
+}
+
+/* Goes on to the next range of a discard or write-zeroes that is not empty. False: there is none. */
+static bool take_range(struct blk_request *request)
+{
+	while (request->ranges_left > 0) {
+		const struct virtio_blk_discard_write_zeroes *range =
+			&request->ranges[request->next_range++];
+
+		request->ranges_left--;
+		request->io.offset = le64toh(range->sector) * BLOCK_SECTOR_SIZE;
+		request->io.length = (uint64_t)le32toh(range->num_sectors) * BLOCK_SECTOR_SIZE;
+		request->io.may_unmap = le32toh(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		if (request->io.length > 0)
+			return true;
+	}
+	return false;
 }
 
 static void io_done(struct block_request *io, int result)
@@ -138,6 +168,11 @@ static void io_done(struct block_request *io, int result)
 	struct virtio_blk *blk = request->blk;
 	uint8_t status = VIRTIO_BLK_S_OK;
 
+	if (!result && is_wanted(blk, request) && take_range(request)) {
+		block_io_submit(blk->io, io);
+		block_io_kick(blk->io);
+		return;
+	}
 	if (result == -EOPNOTSUPP)
 		status = VIRTIO_BLK_S_UNSUPP;
 	else if (result)
@@ -203,32 +238,44 @@ static uint8_t start_flush(struct virtio_blk *blk, struct blk_request *request)
 	return submit(blk, request);
 }
 
-/* Discard and write zeroes: one range, as max_*_seg says. */
-static uint8_t start_range(struct virtio_blk *blk, struct blk_request *request, bool discard)
+/* Reads the ranges of a discard or write-zeroes. All are judged before the first one is done. */
+static uint8_t read_ranges(struct virtio_blk *blk, struct blk_request *request, bool discard)
 {
+	const uint32_t allowed = discard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	const struct virtq_chain *chain = &blk->chain;
-	struct virtio_blk_discard_write_zeroes range;
-	uint32_t flags;
-	uint32_t sectors;
+	uint64_t bytes = chain->readable_bytes - sizeof(struct virtio_blk_outhdr);
+	uint64_t count = bytes / sizeof(request->ranges[0]);
+
+	if (bytes % sizeof(request->ranges[0]) || count < 1 || count > RANGES_MAX ||
+	    virtq_chain_read(blk->device.memory, chain, sizeof(struct virtio_blk_outhdr),
+			     request->ranges, bytes))
+		return VIRTIO_BLK_S_IOERR;
+	for (uint64_t i = 0; i < count; i++) {
+		uint32_t sectors = le32toh(request->ranges[i].num_sectors);
+
+		if (le32toh(request->ranges[i].flags) & ~allowed)
+			return VIRTIO_BLK_S_UNSUPP;
+		if (sectors > RANGE_SECTORS_MAX ||
+		    !set_range(blk, request, le64toh(request->ranges[i].sector),
+			       (uint64_t)sectors * BLOCK_SECTOR_SIZE))
+			return VIRTIO_BLK_S_IOERR;
+	}
+	request->next_range = 0;
+	request->ranges_left = (unsigned)count;
+	return VIRTIO_BLK_S_OK;
+}
+
+static uint8_t start_ranges(struct virtio_blk *blk, struct blk_request *request, bool discard)
+{
+	uint8_t status;
 
 	if (!virtio_device_has_feature(&blk->device,
 				       discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
 		return VIRTIO_BLK_S_UNSUPP;
-	if (chain->readable_bytes != sizeof(struct virtio_blk_outhdr) + sizeof(range) ||
-	    virtq_chain_read(blk->device.memory, chain, sizeof(struct virtio_blk_outhdr), &range,
-			     sizeof(range)))
-		return VIRTIO_BLK_S_IOERR;
-	flags = le32toh(range.flags);
-	sectors = le32toh(range.num_sectors);
-	if (flags & ~(discard ? 0u : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
-		return VIRTIO_BLK_S_UNSUPP;
-	if (sectors > RANGE_SECTORS_MAX ||
-	    !set_range(blk, request, le64toh(range.sector), (uint64_t)sectors * BLOCK_SECTOR_SIZE))
-		return VIRTIO_BLK_S_IOERR;
-	if (sectors == 0)
-		return VIRTIO_BLK_S_OK;
+	status = read_ranges(blk, request, discard);
+	if (status != VIRTIO_BLK_S_OK || !take_range(request))
+		return status;
 	request->io.op = discard ? BLOCK_OP_DISCARD : BLOCK_OP_WRITE_ZEROES;
-	request->io.may_unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	request->io.durable = !virtio_device_has_feature(&blk->device, VIRTIO_BLK_F_FLUSH);
 	return submit(blk, request);
 }
@@ -259,9 +306,9 @@ static uint8_t start(struct virtio_blk *blk, struct blk_request *request,
 	case VIRTIO_BLK_T_GET_ID:
 		return get_id(blk, request);
 	case VIRTIO_BLK_T_DISCARD:
-		return start_range(blk, request, true);
+		return start_ranges(blk, request, true);
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return start_range(blk, request, false);
+		return start_ranges(blk, request, false);
 	default:
 		return VIRTIO_BLK_S_UNSUPP;
 	}
@@ -294,6 +341,7 @@ static bool serve_chain(struct virtio_blk *blk, struct blk_request *request)
 	request->status_gpa = last_writable_byte(chain);
 	request->data_room = chain->writable_bytes - 1;
 	request->data_written = 0;
+	request->ranges_left = 0;
 	request->in_gate = true;
 	status = start(blk, request, &header);
 	if (status != PENDING)
@@ -476,10 +524,10 @@ static void fill_config(struct virtio_blk_config *config, const struct block *bl
 	if (block_is_read_only(block))
 		return;
 	config->max_discard_sectors = htole32(RANGE_SECTORS_MAX);
-	config->max_discard_seg = htole32(1);
+	config->max_discard_seg = htole32(RANGES_MAX);
 	config->discard_sector_alignment = htole32(DISCARD_SECTORS);
 	config->max_write_zeroes_sectors = htole32(RANGE_SECTORS_MAX);
-	config->max_write_zeroes_seg = htole32(1);
+	config->max_write_zeroes_seg = htole32(RANGES_MAX);
 	config->write_zeroes_may_unmap = 1;
 }
 

@@ -6,6 +6,10 @@ EBB_BUILD_PACKAGES="gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-
 EBB_TEST_PACKAGES="libclang-rt-14-dev busybox-static device-tree-compiler kmod lz4 zstd xz-utils e2fsprogs mount
 	qemu-system-x86 tmux util-linux chromium"
 
+# Of guest-images/debian.sh; uidmap is for those who are not root.
+EBB_DEBIAN_PACKAGES="mmdebstrap e2fsprogs uidmap"
+EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
+
 # install_packages PACKAGE…: installs those that are missing, as root or by sudo.
 install_packages() {
 	missing=

@@ -38,7 +38,12 @@ analyzer() {
 	cmake -S "$root" --preset release -B "$build/analyzer" -DEBB_TESTS=OFF -DEBB_WERROR=OFF \
 		-DCMAKE_C_COMPILER=gcc -DCMAKE_C_FLAGS=-fanalyzer >/dev/null
 	cmake --build "$build/analyzer" -j "$jobs" >"$build/analyzer.log" 2>&1 || return
-	grep 'warning:' "$build/analyzer.log" | sort -u || true
+	grep 'warning:' "$build/analyzer.log" | sed -E "s|^.*/((vmm\|swap\|devices\|memory\|arch)/)|\1|" | sort -u |
+		while IFS=: read -r file line rest; do
+			# Marked, with the reason, in the line or above it.
+			sed -n "$((line - 1)),${line}p" "$root/$file" | grep -q 'analyzer-ok:' ||
+				echo "$file:$line:$rest"
+		done
 }
 
 for tool; do

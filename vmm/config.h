@@ -27,6 +27,7 @@ enum serial_kind {
 struct disk_config {
 	const char *path;
 	bool read_only;
+	bool is_raw; /* the user says so: whatever it begins with */
 	char id[VM_DISK_ID_MAX + 1];
 };
 

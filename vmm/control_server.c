@@ -122,6 +122,7 @@ static int send_line(struct client *client, char *line)
 
 static int send_error(struct client *client, enum control_code code, const char *message)
 {
+	/* analyzer-ok: the output is the client's, who frees it. */
 	return send_line(client, control_format_error(code, message));
 }
 

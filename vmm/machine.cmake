@@ -1,5 +1,6 @@
 # The machine, `ebb run` and `ebb check`.
 target_sources(ebb_vmm PRIVATE
+	boot_files.c
 	check.c
 	check_host.c
 	check_kvm.c

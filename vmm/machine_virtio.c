@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "arch/x86_64/platform_info.h"
+#include "devices/block_format.h"
 #include "devices/virtio_balloon.h"
 #include "devices/virtio_blk.h"
 #include "devices/virtio_mmio.h"
@@ -46,6 +47,9 @@ static int create_disk(struct machine *machine, const struct disk_config *config
 	struct block *block;
 	int result;
 
+	result = config->is_raw ? 0 : block_format_check(config->path, err);
+	if (result)
+		return result;
 	result = block_open(config->path, config->read_only, config->id, &block, err);
 	if (result)
 		return result;

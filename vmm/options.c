@@ -123,11 +123,21 @@ static int parse_disk_option(struct disk_config *disk, const char *option, struc
 		disk->read_only = true;
 		return 0;
 	}
-	if (strncmp(option, "id=", 3))
+	if (!strcmp(option, "format=raw")) {
+		disk->is_raw = true;
+		return 0;
+	}
+	if (!strncmp(option, "format=", 7))
 		return error_say(err, EINVAL,
-				 "--disk %.80s: unknown option \"%.80s\"; there are ro and id=NAME "
-				 "(a comma in the path is written twice)",
+				 "--disk %.80s: \"%.80s\": ebb reads raw disks only; qemu-img "
+				 "convert -O raw FILE NEW.raw makes one of an image",
 				 disk->path, option);
+	if (strncmp(option, "id=", 3))
+		return error_say(
+			err, EINVAL,
+			"--disk %.80s: unknown option \"%.80s\"; there are ro, id=NAME and "
+			"format=raw (a comma in the path is written twice)",
+			disk->path, option);
 	length = strlen(option + 3);
 	if (!length || length > VM_DISK_ID_MAX || strspn(option + 3, NAME_CHARACTERS) != length)
 		return error_say(err, EINVAL,
@@ -147,8 +157,9 @@ static int parse_disk(struct vm_config *config, char *text, struct error *err)
 		return error_say(err, EINVAL, "--disk %.80s: a machine has at most %d disks", text,
 				 VM_DISKS_MAX);
 	if (!*text)
-		return error_say(err, EINVAL,
-				 "--disk: a path is missing; write PATH[,ro][,id=NAME]");
+		return error_say(
+			err, EINVAL,
+			"--disk: a path is missing; write PATH[,ro][,id=NAME][,format=raw]");
 	disk->path = text;
 	while (next) {
 		char *option = next;
@@ -228,7 +239,8 @@ const struct run_option run_options[] = {
 	{"cmdline", "TEXT", "the kernel's command line", false, parse_cmdline},
 	{"memory", "SIZE", "guest RAM, for example 512M or 4G", false, parse_memory},
 	{"cpus", "N", "virtual CPUs", false, parse_cpus},
-	{"disk", "PATH[,ro][,id=NAME]", "a raw file or block device", true, parse_disk},
+	{"disk", "PATH[,ro][,id=NAME][,format=raw]", "a raw file or block device", true,
+	 parse_disk},
 	{"serial", "stdio|none|file=PATH|pty", "where the serial port goes", false, parse_serial},
 	{"control", "PATH", "the control socket's path", false, parse_control},
 	{"swap-dir", "PATH", "directory or block device for swapped-out memory", false,
@@ -301,7 +313,7 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 	if (optind < argc)
 		return error_say(err, EINVAL, "\"%.80s\" belongs to no option; see `ebb help run`",
 				 argv[optind]);
-	if (!config->kernel)
+	if (!config->kernel && config->disk_count == 0) /* one may lie beside a disk */
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
 	if (options_settle_metrics(config, err))
 		return -EINVAL;

@@ -10,6 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/log.h"
+#include "vmm/boot_files.h"
 #include "vmm/chardev.h"
 #include "vmm/console_spawn.h"
 #include "vmm/control_server.h"
@@ -26,6 +27,7 @@
 /* The program while a VM runs. Main thread only. */
 struct run {
 	struct vm_config config;
+	struct boot_files boot_files;
 	struct control_socket *socket;
 	struct event_loop *loop;
 	struct chardev *chardev;
@@ -173,6 +175,9 @@ static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
 {
 	int result;
 
+	result = boot_files_find(&run->config, &run->boot_files, err);
+	if (result)
+		return result;
 	result = take_signals(run, err);
 	if (result)
 		return result;
@@ -286,6 +291,7 @@ static void tear_down(struct run *run, int status)
 	chardev_destroy(run->chardev);
 	event_loop_destroy(run->loop);
 	control_socket_release(run->socket);
+	boot_files_release(&run->boot_files);
 	if (run->signal_fd >= 0)
 		close(run->signal_fd);
 }

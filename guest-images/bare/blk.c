@@ -23,6 +23,9 @@
 #define SEGMENT_MAX  (64ull << 10)
 #define SEGMENTS_MAX 16
 #define DISKS_MAX    16
+#define RANGES_MAX   32
+
+#define ZEROES_MAY_UNMAP 1
 
 struct request_header {
 	uint32_t type, reserved;
@@ -45,7 +48,7 @@ static unsigned disk_count;
 static struct request_header header;
 static volatile uint8_t status;
 static char id[ID_LENGTH + 1];
-static struct request_range range;
+static struct request_range ranges[RANGES_MAX];
 
 static unsigned queue_count(uint64_t features)
 {
@@ -194,15 +197,22 @@ void blk_command_flush(uint64_t number)
 		answer_problem(run(disk, TYPE_FLUSH, 0, NULL, 0, false));
 }
 
-void blk_command_range(uint64_t number, bool discard, uint64_t sector, uint64_t count)
+void blk_command_range(uint64_t number, enum blk_range kind, uint64_t sector, uint64_t count,
+		       uint64_t pieces)
 {
 	struct disk *disk = find(number);
 
 	if (!disk)
 		return;
-	range = (struct request_range){sector, (uint32_t)count, 0};
-	answer_problem(
-		run(disk, discard ? TYPE_DISCARD : TYPE_ZEROES, 0, &range, sizeof(range), false));
+	if (!pieces || pieces > RANGES_MAX) {
+		answer_fail("too many ranges, or none");
+		return;
+	}
+	for (uint64_t i = 0; i < pieces; i++)
+		ranges[i] = (struct request_range){sector + 2 * i * count, (uint32_t)count,
+						   kind == BLK_UNMAP ? ZEROES_MAY_UNMAP : 0};
+	answer_problem(run(disk, kind == BLK_DISCARD ? TYPE_DISCARD : TYPE_ZEROES, 0, ranges,
+			   pieces * sizeof(ranges[0]), false));
 }
 
 /* Waits a while for an answer to what deserves none. */

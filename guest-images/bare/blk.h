@@ -17,8 +17,17 @@ void blk_command_transfer(uint64_t disk, bool put, uint64_t sector, uint64_t cou
 			  uint64_t address);
 /* blk flush DISK */
 void blk_command_flush(uint64_t disk);
-/* blk discard|zeroes DISK SECTOR COUNT */
-void blk_command_range(uint64_t disk, bool discard, uint64_t sector, uint64_t count);
+/*
+ * blk discard|zeroes|unmap DISK SECTOR COUNT RANGES: one request of RANGES ranges, each of COUNT
+ * sectors and as far from the next; unmap is zeroes that may leave holes.
+ */
+enum blk_range {
+	BLK_DISCARD,
+	BLK_ZEROES,
+	BLK_UNMAP
+};
+void blk_command_range(uint64_t disk, enum blk_range kind, uint64_t sector, uint64_t count,
+		       uint64_t ranges);
 /* blk abuse DISK KIND: breaks the protocol on purpose (address, loop, next, index, short, status)
  * and takes the device into use again */
 void blk_command_abuse(uint64_t disk, const char *kind);

@@ -127,12 +127,17 @@ static void do_blk_flush(const uint64_t *arguments)
 
 static void do_blk_discard(const uint64_t *arguments)
 {
-	blk_command_range(arguments[0], true, arguments[1], arguments[2]);
+	blk_command_range(arguments[0], BLK_DISCARD, arguments[1], arguments[2], arguments[3]);
 }
 
 static void do_blk_zeroes(const uint64_t *arguments)
 {
-	blk_command_range(arguments[0], false, arguments[1], arguments[2]);
+	blk_command_range(arguments[0], BLK_ZEROES, arguments[1], arguments[2], arguments[3]);
+}
+
+static void do_blk_unmap(const uint64_t *arguments)
+{
+	blk_command_range(arguments[0], BLK_UNMAP, arguments[1], arguments[2], arguments[3]);
 }
 
 static void do_attack_list(const uint64_t *arguments)
@@ -193,8 +198,9 @@ static const struct command {
 	{"blk", "get", "DISK SECTOR COUNT ADDRESS", 4, do_blk_get},
 	{"blk", "put", "DISK SECTOR COUNT ADDRESS", 4, do_blk_put},
 	{"blk", "flush", "DISK", 1, do_blk_flush},
-	{"blk", "discard", "DISK SECTOR COUNT", 3, do_blk_discard},
-	{"blk", "zeroes", "DISK SECTOR COUNT", 3, do_blk_zeroes},
+	{"blk", "discard", "DISK SECTOR COUNT RANGES", 4, do_blk_discard},
+	{"blk", "zeroes", "DISK SECTOR COUNT RANGES", 4, do_blk_zeroes},
+	{"blk", "unmap", "DISK SECTOR COUNT RANGES", 4, do_blk_unmap},
 	{"attack", "list", "", 0, do_attack_list},
 	{"attack", "devices", "", 0, do_attack_devices},
 	{"attack", "run", "DEVICE QUEUE CASE", 3, do_attack_run},

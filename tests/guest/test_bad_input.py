@@ -3,6 +3,7 @@ import os
 import shutil
 import stat
 import struct
+import subprocess
 import unittest
 
 import host
@@ -160,6 +161,71 @@ class BadInput(BareCase):
         for option in ("rw", "id=", "id=" + "x" * 21, ""):
             with self.subTest(option=option):
                 self.refused("--disk", f"{path},{option}", status=2, says=["--disk"])
+
+    # Formats of disks.
+
+    def image(self, disk_format, name):
+        """A real image by qemu-img."""
+        self.need("qemu-img", "qemu-utils")
+        path = os.path.join(self.directory, name)
+        subprocess.run(["qemu-img", "create", "-q", "-f", disk_format, path, "8M"], check=True)
+        return path
+
+    def test_disk_images_of_other_formats(self):
+        for disk_format, name in (("qcow2", "a.qcow2"), ("qcow", "a.qcow"), ("vmdk", "a.vmdk"), ("vdi", "a.vdi"),
+                                  ("vhdx", "a.vhdx"), ("vpc", "a.vhd")):
+            with self.subTest(name=name):
+                path = self.image(disk_format, name)
+                errors = self.refused("--disk", path, says=[f"is a {disk_format}", "ebb reads raw disks"])
+                # The command that it names does it.
+                command = errors[errors.index("qemu-img"):].split()
+                self.assertEqual(command[-2:], [path, os.path.join(self.directory, "a.raw")])
+                subprocess.run(command, check=True)
+                self.assertGreaterEqual(os.stat(command[-1]).st_size, 8 * MIB)
+
+    def test_content_does_not_make_a_raw_disk_an_image(self):
+        """A guest may write that, and must neither lock itself out nor be shown other files."""
+        secret = self.make_file("secret", content=b"secret" * 1000)
+        overlay = os.path.join(self.directory, "a.raw")
+        self.need("qemu-img", "qemu-utils")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", overlay, "8M"],
+                       check=True)
+        os.truncate(overlay, 8 * MIB)
+        guest = self.bare("--disk", overlay)
+        guest.expect_error("begins as a qcow2 image does.*used as a raw disk")
+        guest.serial.command("fill 16M 1M 1")
+        guest.serial.command("blk put 0 2048 2048 16M")
+        with open(overlay, "rb") as file:
+            self.assertEqual(file.read(4), b"QFI\xfb")
+        self.assertEqual(os.stat(overlay).st_size, 8 * MIB)
+
+    def test_disk_that_is_said_to_be_raw(self):
+        path = self.image("qcow2", "a.qcow2")
+        os.truncate(path, 8 * MIB)
+        self.refused("--disk", path + ",format=qcow2", status=2, says=["raw"])
+        guest = self.bare("--disk", path + ",format=raw")
+        self.assertEqual(guest.serial.command("blk info 0")["sectors"], 8 * MIB // 512)
+        self.assertNotIn(b"qcow2", guest.errors)
+
+    # The kernel beside the disk.
+
+    def test_no_kernel_beside_the_disk(self):
+        path = self.make_file("a.raw", MIB)
+        for disk, says in ((path, "a.vmlinuz"), (self.make_file("b.img", MIB), ".raw"), ("/no/such.raw", "no such")):
+            code, _, errors = self.run_ebb("run", "--disk", disk)
+            self.assertEqual((code, len(errors.splitlines())), (1, 1), errors)
+            self.assertIn(says, errors)
+        self.make_file("a.vmlinuz", content=b"this is no kernel\n" * 1000)
+        code, _, errors = self.run_ebb("run", "--disk", path)
+        self.assertEqual(code, 1)
+        self.assertRegex(errors.splitlines()[-1], "a.vmlinuz.*kernel")
+
+    def test_kernel_beside_the_disk_is_booted(self):
+        shutil.copy(self.kernel, os.path.join(self.directory, "a.vmlinuz"))
+        self.make_file("a.cmdline", content=b"from beside\n")
+        guest = self.ebb("--disk", self.make_file("a.raw", MIB))
+        self.assertEqual(guest.serial.ready()["cmdline"], "from beside")
+        guest.expect_error("a.vmlinuz and the command line from beside the disk")
 
     # The swap directory.
 

@@ -7,7 +7,7 @@ import unittest
 
 import host
 from case import MIB, BareCase
-from ebb import ControlError
+from ebb import ControlError, GuestFailure
 
 
 class Machine(BareCase):
@@ -182,8 +182,8 @@ class Disks(BareCase):
         guest.serial.command("blk put 0 0 8192 16M")
         guest.serial.command("blk flush 0")
         before = os.stat(path).st_blocks
-        guest.serial.command("blk discard 0 0 4096")
-        guest.serial.command("blk zeroes 0 4096 2048")
+        guest.serial.command("blk discard 0 0 4096 1")
+        guest.serial.command("blk zeroes 0 4096 2048 1")
         self.assertLess(os.stat(path).st_blocks, before)
         guest.serial.command("blk get 0 4096 2048 64M")
         guest.serial.command("zero 32M 1M")
@@ -192,6 +192,35 @@ class Disks(BareCase):
         with open(path, "rb") as file:
             content = file.read(4 * MIB)
         self.assertEqual(content[2 * MIB:3 * MIB], bytes(1 * MIB))
+
+    def test_a_request_may_have_many_ranges(self):
+        path = self.disk()
+        guest = self.bare("--disk", path)
+        guest.serial.command("fill 16M 4M 9")
+        guest.serial.command("blk put 0 0 8192 16M")
+        guest.serial.command("blk flush 0")
+        with open(path, "rb") as file:
+            before = file.read(4 * MIB)
+        # Each command takes every other stretch of 64 sectors: of the first MiB, the second, the third.
+        for kind, sector, frees in (("discard", 0, True), ("unmap", 2048, True), ("zeroes", 4096, False)):
+            blocks = os.stat(path).st_blocks
+            guest.serial.command(f"blk {kind} 0 {sector} 64 16")
+            freed = blocks - os.stat(path).st_blocks
+            if frees:
+                self.assertGreater(freed, 15 * 64, kind)
+            else:
+                self.assertLess(freed, 64, kind)
+        with open(path, "rb") as file:
+            after = file.read(4 * MIB)
+        for start in range(0, 3 * MIB, 64 * 1024):
+            self.assertEqual(after[start:start + 32768], bytes(32768))
+            self.assertEqual(after[start + 32768:start + 65536], before[start + 32768:start + 65536])
+        self.assertEqual(after[3 * MIB:], before[3 * MIB:])
+        # One bad range, and nothing is done.
+        with self.assertRaises(GuestFailure):
+            guest.serial.command("blk discard 0 6144 1024 6")
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(4 * MIB), after)
 
     def test_a_guest_that_breaks_the_protocol_harms_only_its_device(self):
         guest = self.bare("--disk", self.disk())

@@ -3,6 +3,7 @@ add_library(ebb_virtio_blk_fixture STATIC virtio_blk_fixture.c)
 target_link_libraries(ebb_virtio_blk_fixture PUBLIC ebb_virtio_driver)
 
 ebb_c_test(block unit ebb_devices)
+ebb_c_test(block_format unit ebb_devices)
 ebb_c_test(block_io unit ebb_devices)
 ebb_c_test(block_io_limits unit ebb_devices)
 ebb_c_test(virtio_balloon unit ebb_virtio_driver)

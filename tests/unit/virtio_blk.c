@@ -28,6 +28,21 @@ static uint8_t range_request(struct fixture *f, uint32_t type, uint64_t sector, 
 	return blk_request(f, type, 0, RANGE, sizeof(range), false);
 }
 
+/* One request of @count ranges, each of 64 sectors and as far from the next, from sector 128 on. */
+static uint8_t many_ranges(struct fixture *f, uint32_t type, uint32_t flags, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		const struct virtio_blk_discard_write_zeroes range = {
+			.sector = 128 + 128 * i,
+			.num_sectors = 64,
+			.flags = flags,
+		};
+
+		ring_write(f->ring, RANGE + i * sizeof(range), &range, sizeof(range));
+	}
+	return blk_request(f, type, 0, RANGE, count * 16, false);
+}
+
 static uint32_t disk_word(struct fixture *f, off_t offset)
 {
 	uint32_t word = 0;
@@ -62,6 +77,7 @@ static void config_describes_the_disk(void **state)
 	assert_int_equal(virtio_driver_read_config(&f->driver, 12, 4), 254);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 20, 4), 512);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 36, 4), 1u << 17);
+	assert_int_equal(virtio_driver_read_config(&f->driver, 40, 4), 32);
 	assert_int_equal(virtio_driver_read_config(&f->driver, 0xf0, 4), 0);
 }
 
@@ -177,6 +193,63 @@ static void writes_zeroes(void **state)
 	}
 }
 
+static void zeroes_that_may_unmap_free_the_space(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+	blkcnt_t before = disk_blocks(f);
+
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 128, 256, 1), VIRTIO_BLK_S_OK);
+	assert_true(disk_blocks(f) <= before - 256);
+}
+
+static void zeroes_that_may_not_unmap_keep_the_space(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+	blkcnt_t before = disk_blocks(f);
+
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 128, 256, 0), VIRTIO_BLK_S_OK);
+	assert_true(disk_blocks(f) >= before);
+}
+
+static void a_request_may_have_many_ranges(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+	blkcnt_t before = disk_blocks(f);
+
+	assert_int_equal(many_ranges(f, VIRTIO_BLK_T_DISCARD, 0, 4), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->written, 1);
+	/* The file system may need a block more to describe the holes. */
+	assert_true(disk_blocks(f) <= before - 3 * 64);
+	assert_int_equal(many_ranges(f, VIRTIO_BLK_T_WRITE_ZEROES, 1, 15), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 15; i++) {
+		uint32_t sector = 128 + 128 * i;
+
+		assert_int_equal(disk_word(f, (off_t)(sector - 1) * 512), sector - 1);
+		assert_int_equal(disk_word(f, (off_t)sector * 512), 0);
+		assert_int_equal(disk_word(f, (off_t)(sector + 64) * 512 - 4), 0);
+		assert_int_equal(disk_word(f, (off_t)(sector + 64) * 512), sector + 64);
+	}
+}
+
+static void one_bad_range_among_many_spoils_them_all(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+
+	/* The sixteenth begins at the end of the disk; 33 are more than the device takes. */
+	assert_int_equal(many_ranges(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, 16), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(many_ranges(f, VIRTIO_BLK_T_DISCARD, 0, 33), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(disk_word(f, 128 * 512), 128);
+}
+
+static void a_range_without_sectors_does_nothing(void **state)
+{
+	struct fixture *f = blk_start(state, ALL_FEATURES);
+
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 2048, 0, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, 0, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_word(f, 512), 1);
+}
+
 static void refuses_bad_ranges(void **state)
 {
 	static const uint32_t types[] = {VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
@@ -191,7 +264,8 @@ static void refuses_bad_ranges(void **state)
 		assert_int_equal(range_request(f, type, 0, UINT32_MAX, 0), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(range_request(f, type, 0, 1, 0x80), VIRTIO_BLK_S_UNSUPP);
 		assert_int_equal(blk_request(f, type, 0, RANGE, 15, false), VIRTIO_BLK_S_IOERR);
-		assert_int_equal(blk_request(f, type, 0, RANGE, 32, false), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(blk_request(f, type, 0, RANGE, 17, false), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(blk_request(f, type, 0, RANGE, 0, false), VIRTIO_BLK_S_IOERR);
 	}
 	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(disk_word(f, 512), 1);
@@ -380,6 +454,11 @@ int main(void)
 		BLK_POOL(id_fits_any_buffer),
 		BLK_BOTH(discards),
 		BLK_BOTH(writes_zeroes),
+		BLK_BOTH(zeroes_that_may_unmap_free_the_space),
+		BLK_BOTH(zeroes_that_may_not_unmap_keep_the_space),
+		BLK_BOTH(a_request_may_have_many_ranges),
+		BLK_BOTH(one_bad_range_among_many_spoils_them_all),
+		BLK_BOTH(a_range_without_sectors_does_nothing),
 		BLK_BOTH(refuses_bad_ranges),
 		BLK_POOL(refuses_ranges_that_were_not_negotiated),
 		BLK_POOL(refuses_unknown_requests),

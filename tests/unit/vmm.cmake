@@ -1,5 +1,6 @@
 ebb_c_test(vmm_history unit ebb_vmm)
 ebb_c_test(vmm_metrics unit ebb_vmm)
+ebb_c_test(vmm_boot_files unit ebb_vmm)
 ebb_c_test(vmm_options unit ebb_vmm)
 ebb_c_test(vmm_policy unit ebb_vmm)
 ebb_c_test(vmm_pressure unit ebb_vmm)

@@ -180,6 +180,8 @@ static void bad_disks_are_refused(void **state)
 	(void)state;
 	assert_refused("--kernel k --disk ,ro", "path is missing");
 	assert_refused("--kernel k --disk a,rw", "unknown option \"rw\"");
+	assert_refused("--kernel k --disk a,format=qcow2", "qemu-img convert");
+	assert_refused("--kernel k --disk a,format=", "raw disks only");
 	assert_refused("--kernel k --disk a,", "unknown option \"\"");
 	assert_refused("--kernel k --disk a,id=", "no id");
 	assert_refused("--kernel k --disk a,id=123456789012345678901", "no id");
