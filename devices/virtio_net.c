@@ -76,17 +76,17 @@ static void watch(struct virtio_net *net, uint32_t events)
 		net->watched = events;
 }
 
-/* The backend is gone for good: the driver is told that the cable is out. */
+/* The backend is gone for good (for @error, if that is not 0): the driver is told that the cable is out. */
 static void lose_backend(struct virtio_net *net, int error)
 {
 	const uint8_t *mac = net->config.mac;
 
 	if (!net->source)
 		return;
-	log_warning("virtio-net %02x:%02x:%02x:%02x:%02x:%02x: its %s backend is gone: %s; the "
+	log_warning("virtio-net %02x:%02x:%02x:%02x:%02x:%02x: its %s backend is gone%s%s; the "
 		    "guest's link is down",
 		    mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], net->backend->ops->name,
-		    strerrordesc_np(-error));
+		    error ? ": " : "", error ? strerrordesc_np(-error) : "");
 	event_source_remove(net->source);
 	net->source = NULL;
 	net->tx_waits = false;
@@ -331,7 +331,7 @@ static void on_backend(void *opaque, uint32_t events)
 		watch(net, 0); /* until a driver is there */
 	/* An end that nobody reads up to would be told for ever. */
 	if ((events & (EPOLLERR | EPOLLHUP)) && !(live && receiving))
-		lose_backend(net, -EPIPE);
+		lose_backend(net, 0);
 	if (live && net->tx_waits && device->queues[QUEUE_TX].ready && (events & ~EPOLLIN))
 		transmit(net);
 	if (live && receiving) {
