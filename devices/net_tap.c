@@ -229,7 +229,7 @@ int net_tap_create(const char *name, struct net_backend **out, struct error *err
 	tap = calloc(1, sizeof(*tap));
 	if (!tap)
 		return error_errno(err, ENOMEM, "tap %s", name);
-	strcpy(tap->name, name);
+	memcpy(tap->name, name, strlen(name) + 1);
 	tap->backend.ops = &tap_ops;
 	tap->backend.fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (tap->backend.fd < 0) {

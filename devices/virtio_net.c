@@ -76,7 +76,7 @@ static void watch(struct virtio_net *net, uint32_t events)
 		net->watched = events;
 }
 
-/* The backend is gone for good (for @error, if that is not 0): the driver is told that the cable is out. */
+/* The backend is gone for good, for @error if that is not 0: to the driver the cable is out. */
 static void lose_backend(struct virtio_net *net, int error)
 {
 	const uint8_t *mac = net->config.mac;
@@ -107,7 +107,7 @@ static void start(struct virtio_net *net)
 	net->features = net_header_settle(net->device.driver_features);
 	if (net->source && ops->set_offloads)
 		result = ops->set_offloads(net->backend, net->features & net->backend->offloads);
-	if (result)
+	if (result && log_ratelimit_pass(&net->device.guest_errors))
 		log_warning("virtio-net: the %s backend refuses the guest's offloads: %s",
 			    ops->name, strerrordesc_np(-result));
 }

@@ -22,21 +22,24 @@ static void render_balloon(FILE *out, const json_t *balloon)
 	render_size(out, "guest caches", stats, "disk_caches_bytes");
 }
 
-/* "tap 02:…, received 12 frames (3 KiB), sent 8 frames (1 KiB), 0 dropped" */
+static void render_traffic(FILE *out, const char *label, uint64_t frames, uint64_t bytes,
+			   uint64_t dropped)
+{
+	char size[32];
+
+	fprintf(out, "  %-20s %" PRIu64 " frames, %s, %" PRIu64 " dropped\n", label, frames,
+		size_format(bytes, size, sizeof(size)), dropped);
+}
+
 static void render_net(FILE *out, const json_t *net)
 {
-	char received[32], sent[32];
-
-	fprintf(out,
-		"  %-20s %s %s%s, received %" PRIu64 " frames (%s), sent %" PRIu64 " (%s), %" PRIu64
-		" dropped\n",
-		"net", render_text(net, "backend"), render_text(net, "mac"),
-		json_is_true(json_object_get(net, "link_up")) ? "" : " (link down)",
-		render_number(net, "rx_frames"),
-		size_format(render_number(net, "rx_bytes"), received, sizeof(received)),
-		render_number(net, "tx_frames"),
-		size_format(render_number(net, "tx_bytes"), sent, sizeof(sent)),
-		render_number(net, "rx_dropped") + render_number(net, "tx_dropped"));
+	fprintf(out, "  %-20s %s %s%s\n", "net", render_text(net, "backend"),
+		render_text(net, "mac"),
+		json_is_true(json_object_get(net, "link_up")) ? "" : ", link down");
+	render_traffic(out, "net received", render_number(net, "rx_frames"),
+		       render_number(net, "rx_bytes"), render_number(net, "rx_dropped"));
+	render_traffic(out, "net sent", render_number(net, "tx_frames"),
+		       render_number(net, "tx_bytes"), render_number(net, "tx_dropped"));
 }
 
 static void render_nets(FILE *out, const json_t *nets)
