@@ -94,10 +94,16 @@ class Attacks(BareCase):
     def test_attacks_on_a_disk(self):
         self.run_on("blk")
 
-    def test_attacks_on_a_network_card(self):
+    def network_card(self):
         network.enter_namespace(self)
         network.Tap(self)
-        self.run_on("net", "--net", "tap=tap0")
+        return "--net", "tap=tap0"
+
+    def test_attacks_on_a_network_card(self):
+        self.run_on("net", *self.network_card())
+
+    def test_races_on_a_network_card(self):
+        self.race_on("net", 1, *self.network_card())
 
     def test_accesses_to_every_port(self):
         guest = self.attacker()
