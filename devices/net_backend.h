@@ -18,8 +18,13 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "devices/virtqueue.h"
+
 /* A frame of the largest segment that offloads make, with its header. */
 #define NET_FRAME_MAX (65536u + 128u)
+
+/* In so many pieces a frame may lie in guest memory. */
+#define NET_FRAME_PIECES_MAX (VIRTQ_SEGMENTS_MAX + GUEST_MEMORY_REGIONS_MAX)
 
 struct net_backend;
 
@@ -31,8 +36,9 @@ struct net_backend_ops {
 	 */
 	ssize_t (*receive)(struct net_backend *backend, void *buffer);
 	/*
-	 * Sends one frame from guest memory. 0 (sent, or dropped as a network may), -EAGAIN: not
-	 * taken, try again when @fd is writable; any other -errno: the backend is gone for good.
+	 * Sends one frame from guest memory, of NET_FRAME_PIECES_MAX pieces at most. 0 (sent, or
+	 * dropped as a network may), -EAGAIN: not taken, try again when @fd is writable; any other
+	 * -errno: the backend is gone for good.
 	 */
 	int (*send)(struct net_backend *backend, const struct virtio_net_hdr_v1 *header,
 		    const struct iovec *frame, size_t count);
@@ -46,6 +52,7 @@ struct net_backend {
 	const struct net_backend_ops *ops;
 	int fd;            /* non-blocking */
 	uint64_t offloads; /* VIRTIO_NET_F_* (as VIRTIO_FEATURE masks) that it can do */
+	uint16_t mtu;      /* told to the driver, if it is not 0 */
 };
 
 /* NULL is legal. */

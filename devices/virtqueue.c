@@ -1,5 +1,6 @@
 #include "devices/virtqueue.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_ring.h>
@@ -251,6 +252,12 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
 		return break_queue(queue);
 	queue->next_available++;
 	return 1;
+}
+
+void virtqueue_unpop(struct virtqueue *queue, uint16_t count)
+{
+	assert(count <= (uint16_t)(queue->next_available - queue->next_used));
+	queue->next_available = (uint16_t)(queue->next_available - count);
 }
 
 bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation)

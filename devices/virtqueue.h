@@ -75,6 +75,12 @@ int virtqueue_enable(struct virtqueue *queue);
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain);
 
 /*
+ * Takes the last @count pops back, none of which was pushed: their chains come again, and are judged
+ * again. The driver kicks for what it adds if the queue was found empty before.
+ */
+void virtqueue_unpop(struct virtqueue *queue, uint16_t count);
+
+/*
  * False if the driver has stopped the queue since a chain of @generation was taken from it, even if
  * it enabled it again: then the chain is forgotten, and must not be given back.
  */

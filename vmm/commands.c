@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,6 +44,29 @@ static json_t *balloon_object(const struct machine_status *status)
 			 commands_number(balloon->reported_bytes), "stats", balloon_stats(balloon));
 }
 
+static json_t *net_object(const struct machine_net_status *net)
+{
+	char mac[sizeof("00:00:00:00:00:00")];
+
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", net->mac[0], net->mac[1],
+		 net->mac[2], net->mac[3], net->mac[4], net->mac[5]);
+	return json_pack(
+		"{s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:I,s:I}", "backend", net->backend, "mac", mac,
+		"link_up", net->link_up, "rx_frames", commands_number(net->rx_frames), "rx_bytes",
+		commands_number(net->rx_bytes), "rx_dropped", commands_number(net->rx_dropped),
+		"tx_frames", commands_number(net->tx_frames), "tx_bytes",
+		commands_number(net->tx_bytes), "tx_dropped", commands_number(net->tx_dropped));
+}
+
+static json_t *net_list(const struct machine_status *status)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < status->net_count; i++)
+		json_array_append_new(list, net_object(&status->nets[i]));
+	return list;
+}
+
 static int run_status(const struct control_host *host, const struct control_request *request,
 		      json_t **result, struct error *err)
 {
@@ -53,8 +77,8 @@ static int run_status(const struct control_host *host, const struct control_requ
 	machine_get_status(host->machine, &status);
 	swap_get_status(machine_swap(host->machine), &swap);
 	return commands_give(
-		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s?}", "name",
-			  host->name, "pid", (int)getpid(), "state",
+		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:s?}",
+			  "name", host->name, "pid", (int)getpid(), "state",
 			  machine_state_name(status.state), "reason",
 			  control_json_string(status.reason), "panicked", status.panicked, "vcpus",
 			  (int)status.vcpus, "memory_bytes", commands_number(status.memory_bytes),
@@ -63,8 +87,8 @@ static int run_status(const struct control_host *host, const struct control_requ
 			  commands_number(machine_cpu_time_ns(host->machine)), "resets",
 			  commands_number(status.resets), "first_run_ns",
 			  commands_number(status.first_run_ns), "balloon", balloon_object(&status),
-			  "swap", commands_swap_summary(&swap, host->automation), "metrics",
-			  host->metrics),
+			  "nets", net_list(&status), "swap",
+			  commands_swap_summary(&swap, host->automation), "metrics", host->metrics),
 		result, err);
 }
 

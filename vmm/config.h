@@ -36,8 +36,9 @@ enum net_kind {
 	NET_USER, /* through passt */
 };
 
-/* A port of the host that leads to a port of the guest (TCP). */
+/* A port of the host that leads to a port of the guest. */
 struct net_forward {
+	bool udp; /* else TCP */
 	uint16_t host_port;
 	uint16_t guest_port;
 };

@@ -476,6 +476,7 @@ void machine_get_status(struct machine *machine, struct machine_status *status)
 	};
 	guest_memory_allocated(machine->memory, &status->memory_allocated_bytes);
 	refresh_balloon(machine);
+	machine_net_get_status(machine, status);
 	pthread_mutex_lock(&machine->lock);
 	status->state = machine->state;
 	memcpy(status->reason, machine->reason, sizeof(status->reason));

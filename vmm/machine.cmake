@@ -8,6 +8,7 @@ target_sources(ebb_vmm PRIVATE
 	machine.c
 	machine_devices.c
 	machine_events.c
+	machine_net.c
 	machine_virtio.c
 	machine_vm.c
 	probe_guest.c

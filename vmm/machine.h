@@ -59,6 +59,14 @@ struct machine_balloon_status {
 	uint64_t reported_bytes; /* free page reporting: bytes discarded so far */
 };
 
+struct machine_net_status {
+	const char *backend; /* "tap" */
+	uint8_t mac[6];
+	bool link_up; /* false: the backend is gone */
+	uint64_t rx_frames, rx_bytes, rx_dropped;
+	uint64_t tx_frames, tx_bytes, tx_dropped;
+};
+
 struct machine_status {
 	enum machine_state state;
 	char reason[256]; /* why it is paused or stopped, "" if the user asked for it */
@@ -71,6 +79,8 @@ struct machine_status {
 	bool crash_loaded;     /* it had a crash kernel loaded when it did */
 	uint64_t first_run_ns; /* from process start to the first KVM_RUN; 0 before */
 	struct machine_balloon_status balloon;
+	struct machine_net_status nets[VM_NETS_MAX];
+	size_t net_count;
 };
 
 /*

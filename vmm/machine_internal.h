@@ -5,6 +5,7 @@
  *   machine_vm.c        KVM's share: VM, memslots, interrupt wiring, vCPU state
  *   machine_devices.c   the platform's devices, everybody's place on the buses, the I/O thread
  *   machine_virtio.c    the virtio devices
+ *   machine_net.c       network cards and their backends
  *   machine_events.c    what other threads report: reset, poweroff, crash, swap trouble
  *
  * The main thread alone changes the machine. machine->lock guards the fields named below and is
@@ -36,11 +37,18 @@ enum {
 };
 
 struct virtio_mmio;
+struct virtio_device;
 struct serial;
 struct i8042;
 struct rtc;
 struct power;
 struct pvpanic;
+
+struct machine_net {
+	struct virtio_device *device; /* its transport's */
+	const char *backend;
+	uint8_t mac[6];
+};
 
 struct machine_devices {
 	struct bus *pio;
@@ -53,6 +61,8 @@ struct machine_devices {
 	struct power *power;
 	struct virtio_mmio *virtio[PLATFORM_VIRTIO_SLOTS]; /* behind virtio_count: placeholders */
 	unsigned virtio_count;
+	struct machine_net nets[VM_NETS_MAX];
+	size_t net_count;
 
 	struct event_loop *io_loop;
 	pthread_t io_thread;
@@ -118,6 +128,12 @@ int machine_virtio_reset(struct machine *machine, struct error *err);
 int machine_virtio_wire(struct machine *machine, struct error *err);
 /* Bit N: slot N has a device. */
 uint32_t machine_virtio_slots(const struct machine *machine);
+
+/* machine_net.c */
+/* Card @index of @config; the caller takes *out over. */
+int machine_net_create(struct machine *machine, const struct vm_config *config, size_t index,
+		       struct virtio_device **out, struct error *err);
+void machine_net_get_status(const struct machine *machine, struct machine_status *status);
 
 /* machine_events.c: callbacks, on any thread */
 void machine_on_first_run(void *opaque);

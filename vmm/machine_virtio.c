@@ -60,6 +60,21 @@ static int create_disk(struct machine *machine, const struct disk_config *config
 	return plug(&machine->devices, result, device, config->path, err);
 }
 
+static int create_net(struct machine *machine, const struct vm_config *config, size_t index,
+		      struct error *err)
+{
+	struct machine_devices *devices = &machine->devices;
+	struct virtio_device *device = NULL;
+	int result = machine_net_create(machine, config, index, &device, err);
+
+	if (result)
+		return result;
+	result = plug(devices, 0, device, "virtio-net", err);
+	if (!result)
+		devices->net_count++;
+	return result;
+}
+
 int machine_virtio_create(struct machine *machine, const struct vm_config *config,
 			  struct error *err)
 {
@@ -80,6 +95,11 @@ int machine_virtio_create(struct machine *machine, const struct vm_config *confi
 		return result;
 	for (size_t i = 0; i < config->disk_count; i++) {
 		result = create_disk(machine, &config->disks[i], err);
+		if (result)
+			return result;
+	}
+	for (size_t i = 0; i < config->net_count; i++) {
+		result = create_net(machine, config, i, err);
 		if (result)
 			return result;
 	}

@@ -10,6 +10,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 #include "vmm/options_metrics.h"
+#include "vmm/options_net.h"
 #include "vmm/options_swap.h"
 
 #define MEMORY_DEFAULT  (512 * MIB)
@@ -94,11 +95,7 @@ static int parse_serial(struct vm_config *config, char *text, struct error *err)
 	return 0;
 }
 
-/*
- * Cuts the field off that @text begins with, at the first single comma; ",," becomes one comma, in
- * place. Returns what follows, or NULL at the end.
- */
-static char *cut_field(char *text)
+char *options_cut_field(char *text)
 {
 	char *to = text;
 
@@ -151,7 +148,7 @@ static int parse_disk_option(struct disk_config *disk, const char *option, struc
 static int parse_disk(struct vm_config *config, char *text, struct error *err)
 {
 	struct disk_config *disk = &config->disks[config->disk_count];
-	char *next = cut_field(text);
+	char *next = options_cut_field(text);
 
 	if (config->disk_count == VM_DISKS_MAX)
 		return error_say(err, EINVAL, "--disk %.80s: a machine has at most %d disks", text,
@@ -165,7 +162,7 @@ static int parse_disk(struct vm_config *config, char *text, struct error *err)
 		char *option = next;
 		int result;
 
-		next = cut_field(option);
+		next = options_cut_field(option);
 		result = parse_disk_option(disk, option, err);
 		if (result)
 			return result;
@@ -241,6 +238,8 @@ const struct run_option run_options[] = {
 	{"cpus", "N", "virtual CPUs", false, parse_cpus},
 	{"disk", "PATH[,ro][,id=NAME][,format=raw]", "a raw file or block device", true,
 	 parse_disk},
+	{"net", "tap=IFNAME|user[,forward=HOSTPORT:GUESTPORT][,mac=MAC]", "a network card", true,
+	 options_parse_net},
 	{"serial", "stdio|none|file=PATH|pty", "where the serial port goes", false, parse_serial},
 	{"control", "PATH", "the control socket's path", false, parse_control},
 	{"swap-dir", "PATH", "directory or block device for swapped-out memory", false,
@@ -317,7 +316,7 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
 	if (options_settle_metrics(config, err))
 		return -EINVAL;
-	if (options_settle_swap(config, err))
+	if (options_settle_swap(config, err) || options_settle_nets(config, err))
 		return -EINVAL;
 	return settle_disk_ids(config, err);
 }

@@ -39,4 +39,10 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 /* 0, or -EINVAL: a VM's name is 1 to VM_NAME_MAX of A-Z a-z 0-9 . _ - and does not start with . */
 int options_check_name(const char *name, struct error *err);
 
+/*
+ * For the options themselves: cuts the field off that @text begins with, at the first single comma;
+ * ",," becomes one comma, in place. Returns what follows, or NULL at the end.
+ */
+char *options_cut_field(char *text);
+
 #endif

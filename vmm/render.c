@@ -22,6 +22,34 @@ static void render_balloon(FILE *out, const json_t *balloon)
 	render_size(out, "guest caches", stats, "disk_caches_bytes");
 }
 
+static void render_traffic(FILE *out, const char *label, uint64_t frames, uint64_t bytes,
+			   uint64_t dropped)
+{
+	char size[32];
+
+	fprintf(out, "  %-20s %" PRIu64 " frames, %s, %" PRIu64 " dropped\n", label, frames,
+		size_format(bytes, size, sizeof(size)), dropped);
+}
+
+static void render_net(FILE *out, const json_t *net)
+{
+	fprintf(out, "  %-20s %s %s%s\n", "net", render_text(net, "backend"),
+		render_text(net, "mac"),
+		json_is_true(json_object_get(net, "link_up")) ? "" : ", link down");
+	render_traffic(out, "net received", render_number(net, "rx_frames"),
+		       render_number(net, "rx_bytes"), render_number(net, "rx_dropped"));
+	render_traffic(out, "net sent", render_number(net, "tx_frames"),
+		       render_number(net, "tx_bytes"), render_number(net, "tx_dropped"));
+}
+
+static void render_nets(FILE *out, const json_t *nets)
+{
+	const json_t *net;
+	size_t i;
+
+	json_array_foreach(nets, i, net) render_net(out, net);
+}
+
 static void render_state(FILE *out, const json_t *result)
 {
 	const char *reason = render_text(result, "reason");
@@ -47,6 +75,7 @@ static void render_status(FILE *out, const json_t *result)
 	render_count(out, "resets", result, "resets");
 	render_duration(out, "first instruction", result, "first_run_ns");
 	render_balloon(out, json_object_get(result, "balloon"));
+	render_nets(out, json_object_get(result, "nets"));
 	if (json_is_string(json_object_get(result, "metrics")))
 		render_row(out, "metrics", render_text(result, "metrics"));
 	if (!json_is_true(json_object_get(swap, "available"))) {

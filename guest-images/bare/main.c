@@ -10,10 +10,11 @@
 #include "blk.h"
 #include "machine.h"
 #include "memory.h"
+#include "net.h"
 #include "runtime.h"
 #include "virtio.h"
 
-#define WORDS_MAX     8
+#define WORDS_MAX     9
 #define ARGUMENTS_MAX 6
 
 /* ACPI sleep control register: SLP_TYP in bits 2-4, SLP_EN (ACPI 6.4, section 4.8.3.7). */
@@ -206,6 +207,12 @@ static const struct command {
 	{"attack", "run", "DEVICE QUEUE CASE", 3, do_attack_run},
 	{"attack", "race", "DEVICE QUEUE RACE", 3, do_attack_race},
 	{"attack", "sweep", "0|1", 1, do_attack_sweep},
+	{"net", "list", "", 0, net_command_list},
+	{"net", "info", "CARD", 1, net_command_info},
+	{"net", "features", "CARD MASK", 2, net_command_features},
+	{"net", "serve", "CARD ADDRESS", 2, net_command_serve},
+	{"net", "send", "CARD ADDRESS TO PORT COUNT SIZE", 6, net_command_send},
+	{"net", "segment", "CARD ADDRESS TO SIZE", 4, net_command_segment},
 	{NULL, "reset", "", 0, do_reset},
 	{NULL, "poweroff", "", 0, do_poweroff},
 	{NULL, "panic", "EVENTS", 1, do_panic},
@@ -301,6 +308,9 @@ static void start_devices(void)
 		switch (virtio_device_id(base)) {
 		case VIRTIO_ID_BLOCK:
 			problem = blk_start(base);
+			break;
+		case VIRTIO_ID_NET:
+			problem = net_start(base);
 			break;
 		case VIRTIO_ID_BALLOON:
 			problem = balloon_start(base);

@@ -79,6 +79,7 @@ static const char *set_up_queue(struct virtio *device, unsigned index)
 	memset(queue, 0, sizeof(*queue));
 	queue->avail.flags = AVAIL_NO_INTERRUPT;
 	device->used_seen[index] = 0;
+	device->notified[index] = 0;
 	mmio_write32(device->base + REG_QUEUE_SELECT, index);
 	if (mmio_read32(device->base + REG_QUEUE_MAX) < VIRTQ_SIZE)
 		return "a queue is missing or too small";
@@ -122,6 +123,41 @@ const char *virtio_start(struct virtio *device, uint64_t base, uint64_t wanted,
 	}
 	mmio_write32(base + REG_STATUS, status | STATUS_DRIVER_OK);
 	return NULL;
+}
+
+void virtio_offer(struct virtio *device, unsigned queue, uint16_t head)
+{
+	struct virtq *q = device->queues[queue];
+
+	q->avail.ring[q->avail.index % VIRTQ_SIZE] = head;
+	__atomic_store_n(&q->avail.index, (uint16_t)(q->avail.index + 1), __ATOMIC_SEQ_CST);
+}
+
+void virtio_notify(struct virtio *device, unsigned queue)
+{
+	struct virtq *q = device->queues[queue];
+	uint16_t index = q->avail.index, before = device->notified[queue];
+	uint16_t event;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	event = __atomic_load_n(&q->used.avail_event, __ATOMIC_RELAXED);
+	device->notified[queue] = index;
+	if (!virtio_has(device, VIRTIO_FEATURE_EVENT_INDEX) ||
+	    (uint16_t)(index - event - 1) < (uint16_t)(index - before))
+		mmio_write32(device->base + REG_QUEUE_NOTIFY, queue);
+}
+
+bool virtio_take(struct virtio *device, unsigned queue, uint16_t *head, uint32_t *length)
+{
+	struct virtq *q = device->queues[queue];
+	uint16_t seen = device->used_seen[queue];
+
+	if (__atomic_load_n(&q->used.index, __ATOMIC_ACQUIRE) == seen)
+		return false;
+	*head = (uint16_t)q->used.ring[seen % VIRTQ_SIZE].id;
+	*length = q->used.ring[seen % VIRTQ_SIZE].length;
+	device->used_seen[queue] = (uint16_t)(seen + 1);
+	return true;
 }
 
 void virtio_submit(struct virtio *device, unsigned queue, unsigned count)

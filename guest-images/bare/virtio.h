@@ -1,8 +1,8 @@
 /*
  * A polling driver of virtio-mmio, version 2 (virtio 1.2, sections 2.7 and 4.2).
  *
- * Split rings without interrupts; one request at a time on each queue, so that a request's
- * descriptors start at 0.
+ * Split rings without interrupts. virtio_submit() and what follows it keep one request at a time on
+ * a queue, whose descriptors start at 0; with virtio_offer() and virtio_take() a queue has several.
  */
 #ifndef EBB_BARE_VIRTIO_H
 #define EBB_BARE_VIRTIO_H
@@ -11,8 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define VIRTIO_ID_NET     1
 #define VIRTIO_ID_BLOCK   2
 #define VIRTIO_ID_BALLOON 5
+
+#define VIRTIO_FEATURE_EVENT_INDEX 29
 
 #define VIRTIO_CONFIG 0x100 /* the configuration space's offset */
 
@@ -51,6 +54,7 @@ struct virtio {
 	uint64_t features; /* negotiated */
 	struct virtq *queues[VIRTIO_QUEUES_MAX];
 	uint16_t used_seen[VIRTIO_QUEUES_MAX];
+	uint16_t notified[VIRTIO_QUEUES_MAX]; /* the available index at the last notification */
 };
 
 /* The device in the transport at @base: 0 if the slot is empty or no virtio-mmio. */
@@ -78,6 +82,16 @@ void virtio_submit(struct virtio *device, unsigned queue, unsigned count);
 
 /* True once the submitted request was used; *length (may be NULL) is what the device wrote. */
 bool virtio_is_done(struct virtio *device, unsigned queue, uint32_t *length);
+
+/*
+ * Makes the chain that begins at descriptor @head available; virtio_notify() tells the device, if it
+ * wants to know (event index).
+ */
+void virtio_offer(struct virtio *device, unsigned queue, uint16_t head);
+void virtio_notify(struct virtio *device, unsigned queue);
+
+/* True, with the next used chain, of which the device has written *length bytes. */
+bool virtio_take(struct virtio *device, unsigned queue, uint16_t *head, uint32_t *length);
 
 /* Submits and waits. NULL, or why it failed. */
 const char *virtio_request(struct virtio *device, unsigned queue, unsigned count, uint32_t *length);

@@ -3,6 +3,7 @@ import collections
 import re
 import unittest
 
+import network
 from case import MIB, BareCase
 
 Device = collections.namedtuple("Device", "number id queues")
@@ -92,6 +93,17 @@ class Attacks(BareCase):
 
     def test_attacks_on_a_disk(self):
         self.run_on("blk")
+
+    def network_card(self):
+        network.enter_namespace(self)
+        network.Tap(self)
+        return "--net", "tap=tap0"
+
+    def test_attacks_on_a_network_card(self):
+        self.run_on("net", *self.network_card())
+
+    def test_races_on_a_network_card(self):
+        self.race_on("net", 1, *self.network_card())
 
     def test_accesses_to_every_port(self):
         guest = self.attacker()

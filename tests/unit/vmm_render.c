@@ -64,6 +64,20 @@ static void status_is_an_aligned_table(void **state)
 	assert_says("  swap                 out (in is running)\n");
 }
 
+static void status_shows_network_cards(void **state)
+{
+	(void)state;
+	render("status",
+	       "{\"nets\":[{\"backend\":\"tap\",\"mac\":\"02:00:00:00:00:01\",\"link_up\":true,"
+	       "\"rx_frames\":12,\"rx_bytes\":4096,\"rx_dropped\":1,\"tx_frames\":3,\"tx_bytes\":99,"
+	       "\"tx_dropped\":0},{\"backend\":\"user\",\"mac\":\"02:00:00:00:00:02\","
+	       "\"link_up\":false}]}");
+	assert_says("  net                  tap 02:00:00:00:00:01\n");
+	assert_says("  net received         12 frames, 4.0 KiB, 1 dropped\n");
+	assert_says("  net sent             3 frames, 99 B, 0 dropped\n");
+	assert_says("  net                  user 02:00:00:00:00:02, link down\n");
+}
+
 static void missing_members_are_left_out(void **state)
 {
 	(void)state;
@@ -332,6 +346,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(status_is_an_aligned_table, free_text),
+		cmocka_unit_test_teardown(status_shows_network_cards, free_text),
 		cmocka_unit_test_teardown(missing_members_are_left_out, free_text),
 		cmocka_unit_test_teardown(members_of_a_wrong_type_are_left_out, free_text),
 		cmocka_unit_test_teardown(swap_status_shows_pages_as_bytes, free_text),
