@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,12 +32,14 @@ static const char keys_help[] = "\r\nebb: Ctrl-A c console, Ctrl-A x quit, Ctrl-
  */
 struct chardev {
 	struct event_loop *loop;
+	const char *name;
 	struct chardev_port port;
 	int wake_fd; /* eventfd: other threads call the loop's thread */
 	struct event_source *wake;
 	struct event_source *retry; /* timer */
 	struct event_source *in;    /* NULL: not watched */
 	struct event_source *out;
+	struct event_source *accept;
 
 	/* The loop's thread only: */
 	struct chardev_client client;
@@ -78,6 +81,19 @@ static void unwatch(struct event_source **source)
 {
 	event_source_remove(*source);
 	*source = NULL;
+}
+
+static bool is_server(const struct chardev *chardev)
+{
+	return chardev->port.listener.fd >= 0;
+}
+
+/* Whoever was connected has gone, and takes what they have not read with them. */
+static void disconnect(struct chardev *chardev)
+{
+	unwatch(&chardev->in);
+	unwatch(&chardev->out);
+	chardev_port_disconnect(&chardev->port);
 }
 
 /* Copies the head of the queue to @chunk; how much. */
@@ -128,9 +144,11 @@ static bool write_chunk(struct chardev *chardev, bool *blocked)
 		*blocked = true;
 		return false;
 	}
-	if (written < 0 && !chardev->port.pty) {
-		log_warning("serial output cannot be written and is dropped from now on: %s",
-			    strerrordesc_np((int)-written));
+	if (written < 0 && is_server(chardev)) {
+		disconnect(chardev);
+	} else if (written < 0 && !chardev->port.pty) {
+		log_warning("output of the %s cannot be written and is dropped from now on: %s",
+			    chardev->name, strerrordesc_np((int)-written));
 		chardev->output_failed = true;
 	}
 	consume_queue(chardev, written < 0 ? length : (size_t)written);
@@ -244,6 +262,11 @@ static bool read_input(struct chardev *chardev)
 			event_source_arm(chardev->retry, RETRY_NS, 0); /* nobody there */
 			return false;
 		}
+		/* A program that only sends no more may still want to read. */
+		if (is_server(chardev) && (count < 0 || !chardev_port_connected(&chardev->port))) {
+			disconnect(chardev);
+			return false;
+		}
 		close(chardev->port.in_fd);
 		chardev->port.in_fd = -1;
 		return false;
@@ -308,8 +331,25 @@ static void pump_input(struct chardev *chardev)
 	wake(chardev);
 }
 
+static void on_accept(void *opaque, uint32_t events)
+{
+	struct chardev *chardev = opaque;
+
+	(void)events;
+	if (chardev->port.out_fd >= 0 && !chardev_port_connected(&chardev->port))
+		disconnect(chardev); /* nothing was read or written since they went */
+	if (chardev_port_accept(&chardev->port) >= 0) {
+		pump(chardev);
+		return;
+	}
+	unwatch(&chardev->accept); /* no descriptors left: not again at once */
+	event_source_arm(chardev->retry, RETRY_NS, 0);
+}
+
 static void pump(struct chardev *chardev)
 {
+	if (is_server(chardev))
+		watch(chardev, &chardev->accept, chardev->port.listener.fd, EPOLLIN, on_accept);
 	pump_output(chardev);
 	pump_input(chardev);
 }
@@ -324,18 +364,19 @@ static void on_wake(void *opaque, uint32_t events)
 	pump(chardev);
 }
 
-int chardev_create(const struct vm_config *config, struct event_loop *loop, struct chardev **out,
-		   struct error *err)
+int chardev_create(enum serial_kind kind, const char *path, const char *name,
+		   struct event_loop *loop, struct chardev **out, struct error *err)
 {
 	struct chardev *chardev = calloc(1, sizeof(*chardev));
 	int result;
 
 	if (!chardev)
-		return error_errno(err, ENOMEM, "serial line");
+		return error_errno(err, ENOMEM, "%s", name);
 	signal(SIGPIPE, SIG_IGN);
 	chardev->loop = loop;
+	chardev->name = name;
 	pthread_mutex_init(&chardev->lock, NULL);
-	result = chardev_port_open(config, &chardev->port, err);
+	result = chardev_port_open(kind, path, name, &chardev->port, err);
 	if (result)
 		goto free_chardev;
 	chardev->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -349,8 +390,10 @@ int chardev_create(const struct vm_config *config, struct event_loop *loop, stru
 	result = event_loop_add_timer(loop, on_ready, chardev, &chardev->retry);
 	if (result)
 		goto remove_wake;
+	if (is_server(chardev))
+		wake(chardev);
 	if (chardev->port.pty)
-		log_info("the serial line is %s", chardev->port.path);
+		log_info("the %s is %s", name, chardev->port.path);
 	*out = chardev;
 	return 0;
 
@@ -358,7 +401,7 @@ remove_wake:
 	event_source_remove(chardev->wake);
 close_wake:
 	close(chardev->wake_fd);
-	error_errno(err, -result, "serial line");
+	error_errno(err, -result, "%s", name);
 close_port:
 	chardev_port_close(&chardev->port);
 free_chardev:
@@ -376,6 +419,7 @@ void chardev_destroy(struct chardev *chardev)
 		terminal_restore();
 	event_source_remove(chardev->in);
 	event_source_remove(chardev->out);
+	event_source_remove(chardev->accept);
 	event_source_remove(chardev->retry);
 	event_source_remove(chardev->wake);
 	close(chardev->wake_fd);
@@ -460,6 +504,8 @@ void chardev_flush(struct chardev *chardev)
 {
 	uint64_t deadline = clock_monotonic_ns() + FLUSH_PATIENCE;
 
+	if (!chardev)
+		return;
 	for (;;) {
 		bool blocked;
 		uint64_t now;
@@ -472,8 +518,8 @@ void chardev_flush(struct chardev *chardev)
 			break;
 		now = clock_monotonic_ns();
 		if (now >= deadline) {
-			log_warning("serial output is lost: nobody has read it for %llu s",
-				    FLUSH_PATIENCE / NS_PER_SEC);
+			log_warning("output of the %s is lost: nobody has read it for %llu s",
+				    chardev->name, FLUSH_PATIENCE / NS_PER_SEC);
 			break;
 		}
 		await_room(chardev, deadline - now);
@@ -492,6 +538,22 @@ void chardev_set_quit(struct chardev *chardev, void (*quit)(void *opaque), void 
 {
 	chardev->quit = quit;
 	chardev->quit_opaque = opaque;
+}
+
+void chardev_terminal_size(const struct chardev *chardev, uint16_t *columns, uint16_t *rows)
+{
+	struct winsize size = {0};
+
+	if (chardev->port.terminal)
+		ioctl(chardev->port.in_fd, TIOCGWINSZ, &size);
+	*columns = size.ws_col;
+	*rows = size.ws_row;
+}
+
+void chardev_remove_socket(const struct chardev *chardev)
+{
+	if (chardev && is_server(chardev))
+		unix_listener_remove(&chardev->port.listener);
 }
 
 const char *chardev_path(const struct chardev *chardev)

@@ -1,5 +1,6 @@
 /*
- * The host side of the guest's serial line: standard input and output, a file, a pty, or nothing.
+ * The host side of the guest's serial line or console: standard input and output, a file, a pty, a
+ * Unix socket (for one program at a time; without one, output is dropped), or nothing.
  *
  * Output is queued (CHARDEV_QUEUE_SIZE bytes) and written by the event loop's thread, so that a
  * vCPU never waits for a reader; when the queue is full the serial port is told so and the guest
@@ -19,7 +20,7 @@
 
 struct chardev;
 
-/* What the serial port offers to its host side. Both are called on the event loop's thread. */
+/* What the serial port or console offers to its host side. Both are called on the event loop's thread. */
 struct chardev_client {
 	void *opaque;
 	/* Takes input; returns how many bytes were accepted (the rest is offered again later). */
@@ -28,11 +29,18 @@ struct chardev_client {
 	void (*writable)(void *opaque);
 };
 
-int chardev_create(const struct vm_config *config, struct event_loop *loop, struct chardev **out,
-		   struct error *err);
+/*
+ * @path is for a file and for a Unix socket; @name is what messages call it: "serial line". One
+ * chardev of a process may be SERIAL_STDIO.
+ */
+int chardev_create(enum serial_kind kind, const char *path, const char *name,
+		   struct event_loop *loop, struct chardev **out, struct error *err);
 
 /* Flushes, restores the terminal, closes. NULL is legal. */
 void chardev_destroy(struct chardev *chardev);
+
+/* Removes the Unix socket's file, if there is one: for a program that leaves by _exit(). */
+void chardev_remove_socket(const struct chardev *chardev);
 
 /* NULL detaches. */
 void chardev_set_client(struct chardev *chardev, const struct chardev_client *client);
@@ -43,7 +51,9 @@ size_t chardev_write(struct chardev *chardev, const uint8_t *data, size_t length
 /* The client can receive again after it refused bytes. Any thread. */
 void chardev_resume_input(struct chardev *chardev);
 
-/* Writes out the queue, waiting for the reader; gives up after 5 s without progress. */
+/*
+ * Writes out the queue, waiting for the reader; gives up after 5 s without progress. NULL is legal.
+ */
 void chardev_flush(struct chardev *chardev);
 
 /* Called when Ctrl-A c was typed on a terminal. Not for other kinds. */
@@ -52,7 +62,10 @@ void chardev_set_escape(struct chardev *chardev, void (*escape)(void *opaque), v
 /* Called when Ctrl-A x was typed on a terminal. Without it, they send SIGTERM to this process. */
 void chardev_set_quit(struct chardev *chardev, void (*quit)(void *opaque), void *opaque);
 
-/* What a user opens to reach the serial line: the pty's or the file's path; NULL for the others. */
+/* The size of the terminal behind it; 0 x 0 if there is none, or it does not say. */
+void chardev_terminal_size(const struct chardev *chardev, uint16_t *columns, uint16_t *rows);
+
+/* What a user opens to reach the line: the pty's, file's or socket's path; NULL for the others. */
 const char *chardev_path(const struct chardev *chardev);
 
 /*

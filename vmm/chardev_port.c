@@ -40,7 +40,8 @@ static void open_stdio(struct chardev_port *port)
 	port->socket = port->out_fd >= 0 && !fstat(port->out_fd, &info) && S_ISSOCK(info.st_mode);
 }
 
-static int open_file(const char *path, struct chardev_port *port, struct error *err)
+static int open_file(const char *path, const char *name, struct chardev_port *port,
+		     struct error *err)
 {
 	/* O_NONBLOCK: a FIFO that nobody reads is an error, not a wait. */
 	port->out_fd =
@@ -49,7 +50,7 @@ static int open_file(const char *path, struct chardev_port *port, struct error *
 		return error_say(err, ENXIO, "%s: nobody reads this FIFO; start its reader first",
 				 path);
 	if (port->out_fd < 0)
-		return error_errno(err, errno, "%s: cannot be opened for the serial line", path);
+		return error_errno(err, errno, "%s: cannot be opened for the %s", path, name);
 	snprintf(port->path, sizeof(port->path), "%s", path);
 	return 0;
 }
@@ -72,13 +73,13 @@ static int set_up_slave(const char *path)
 	return result;
 }
 
-static int open_pty(struct chardev_port *port, struct error *err)
+static int open_pty(const char *name, struct chardev_port *port, struct error *err)
 {
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	int result;
 
 	if (master < 0)
-		return error_errno(err, errno, "pty for the serial line");
+		return error_errno(err, errno, "pty for the %s", name);
 	if (grantpt(master) || unlockpt(master) ||
 	    ptsname_r(master, port->path, sizeof(port->path))) {
 		result = -errno;
@@ -98,27 +99,63 @@ static int open_pty(struct chardev_port *port, struct error *err)
 
 fail:
 	close(master);
-	return error_errno(err, -result, "pty for the serial line");
+	return error_errno(err, -result, "pty for the %s", name);
 }
 
-int chardev_port_open(const struct vm_config *config, struct chardev_port *port, struct error *err)
+static int open_unix(const char *path, struct chardev_port *port, struct error *err)
 {
-	*port = (struct chardev_port){.in_fd = -1, .out_fd = -1};
-	switch (config->serial) {
+	int result = unix_listener_open(&port->listener, path, err);
+
+	if (result)
+		return result;
+	snprintf(port->path, sizeof(port->path), "%s", path);
+	port->socket = true;
+	return 0;
+}
+
+int chardev_port_open(enum serial_kind kind, const char *path, const char *name,
+		      struct chardev_port *port, struct error *err)
+{
+	*port = (struct chardev_port){.in_fd = -1, .out_fd = -1, .listener.fd = -1};
+	switch (kind) {
 	case SERIAL_STDIO:
 		open_stdio(port);
 		return 0;
 	case SERIAL_FILE:
-		return open_file(config->serial_path, port, err);
+		return open_file(path, name, port, err);
 	case SERIAL_PTY:
-		return open_pty(port, err);
+		return open_pty(name, port, err);
+	case SERIAL_UNIX:
+		return open_unix(path, port, err);
 	case SERIAL_NONE:
 	default:
 		return 0;
 	}
 }
 
-void chardev_port_close(struct chardev_port *port)
+int chardev_port_accept(struct chardev_port *port)
+{
+	int fd = accept4(port->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int result = 0;
+
+	if (fd < 0)
+		return errno == EAGAIN || errno == ECONNABORTED ? 0 : -errno;
+	if (port->out_fd >= 0)
+		goto turn_away;
+	port->in_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (port->in_fd < 0) {
+		result = -errno;
+		goto turn_away;
+	}
+	port->out_fd = fd;
+	return 1;
+
+turn_away:
+	close(fd);
+	return result;
+}
+
+void chardev_port_disconnect(struct chardev_port *port)
 {
 	if (port->in_fd >= 0)
 		close(port->in_fd);
@@ -126,6 +163,12 @@ void chardev_port_close(struct chardev_port *port)
 		close(port->out_fd);
 	port->in_fd = -1;
 	port->out_fd = -1;
+}
+
+void chardev_port_close(struct chardev_port *port)
+{
+	unix_listener_close(&port->listener);
+	chardev_port_disconnect(port);
 }
 
 ssize_t chardev_port_write(const struct chardev_port *port, const void *data, size_t length)
@@ -166,7 +209,7 @@ ssize_t chardev_port_read(const struct chardev_port *port, void *data, size_t le
 
 bool chardev_port_connected(const struct chardev_port *port)
 {
-	struct pollfd wanted = {.fd = port->in_fd, .events = POLLOUT};
+	struct pollfd wanted = {.fd = port->out_fd, .events = POLLOUT};
 
 	return poll(&wanted, 1, 0) >= 0 && !(wanted.revents & POLLHUP);
 }

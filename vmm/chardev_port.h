@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "vmm/base/error.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/config.h"
 
 struct chardev_port {
@@ -20,10 +21,23 @@ struct chardev_port {
 	bool pty;
 	bool socket;     /* out_fd is one */
 	char path[4096]; /* what a user opens, "" if that means nothing */
+	struct unix_listener
+		listener; /* .fd -1: none. Else in_fd and out_fd are who is connected */
 };
 
-int chardev_port_open(const struct vm_config *config, struct chardev_port *port, struct error *err);
+/* @name is what messages call it: "serial line". @path is for a file or a Unix socket. */
+int chardev_port_open(enum serial_kind kind, const char *path, const char *name,
+		      struct chardev_port *port, struct error *err);
 void chardev_port_close(struct chardev_port *port);
+
+/*
+ * Somebody may be waiting at the Unix socket: 1 if they are connected now, 0 if not (nobody is
+ * there, or somebody else is connected: then they are turned away), -errno.
+ */
+int chardev_port_accept(struct chardev_port *port);
+
+/* Whoever was connected has gone. */
+void chardev_port_disconnect(struct chardev_port *port);
 
 /*
  * Writes some of @data without blocking: how many bytes, -EAGAIN when there is no room, -EIO when
@@ -34,7 +48,7 @@ ssize_t chardev_port_write(const struct chardev_port *port, const void *data, si
 /* Reads without blocking: how many bytes, 0 at the end, -EAGAIN, -errno. */
 ssize_t chardev_port_read(const struct chardev_port *port, void *data, size_t length);
 
-/* True if somebody has the other end of the pty open. */
+/* True if somebody has the other end of the pty or of the Unix socket's connection open. */
 bool chardev_port_connected(const struct chardev_port *port);
 
 /* Closing a pty takes away what its reader has not read: how many bytes that is now. */

@@ -17,11 +17,13 @@
 #define VM_NAME_MAX     64
 #define VM_DISK_ID_MAX  20 /* virtio-blk's serial string, virtio 1.2, section 5.2.6 */
 
+/* The host side of a serial port or console. */
 enum serial_kind {
 	SERIAL_STDIO,
 	SERIAL_NONE,
 	SERIAL_FILE,
 	SERIAL_PTY,
+	SERIAL_UNIX,
 };
 
 struct disk_config {
@@ -80,7 +82,11 @@ struct vm_config {
 	struct net_config nets[VM_NETS_MAX];
 	size_t net_count;
 	enum serial_kind serial;
-	const char *serial_path;  /* SERIAL_FILE */
+	const char *serial_path;  /* SERIAL_FILE, SERIAL_UNIX */
+	enum serial_kind console; /* the virtio console; SERIAL_NONE: the machine has none */
+	const char *console_path; /* as serial_path */
+	const char *vsock_path;   /* NULL: no vsock */
+	uint32_t vsock_cid;
 	const char *control_path; /* NULL: the default place */
 	struct swap_config swap;
 	struct swap_policy_config swap_auto;

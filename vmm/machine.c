@@ -82,8 +82,8 @@ static void connect_vcpus(struct machine *machine)
 	};
 }
 
-int machine_create(const struct vm_config *config, struct chardev *serial, struct machine **out,
-		   struct error *err)
+int machine_create(const struct vm_config *config, struct chardev *serial, struct chardev *console,
+		   struct machine **out, struct error *err)
 {
 	const char *cmdline = config->cmdline ? config->cmdline : DEFAULT_CMDLINE;
 	struct machine *machine = calloc(1, sizeof(*machine));
@@ -102,7 +102,7 @@ int machine_create(const struct vm_config *config, struct chardev *serial, struc
 	if (!result)
 		result = create_swap(machine, &config->swap, err);
 	if (!result)
-		result = machine_devices_create(machine, config, serial, err);
+		result = machine_devices_create(machine, config, serial, console, err);
 	if (!result) {
 		connect_vcpus(machine);
 		result = machine_vm_create(machine, err);

@@ -85,10 +85,11 @@ struct machine_status {
 
 /*
  * Builds the machine: opens /dev/kvm, allocates RAM, loads the kernel, creates devices. @serial is
- * the character device behind the guest's serial port (borrowed). No vCPU runs yet.
+ * the character device behind the guest's serial port, @console the one behind its virtio console
+ * (NULL: it has none); both are borrowed. No vCPU runs yet.
  */
-int machine_create(const struct vm_config *config, struct chardev *serial, struct machine **out,
-		   struct error *err);
+int machine_create(const struct vm_config *config, struct chardev *serial, struct chardev *console,
+		   struct machine **out, struct error *err);
 
 /* When the program started (CLOCK_MONOTONIC), for machine_status.first_run_ns. Before the start. */
 void machine_set_process_start(struct machine *machine, uint64_t start_ns);
@@ -104,6 +105,12 @@ bool machine_stop(struct machine *machine);
 
 /* Stops the machine if that was not done, frees everything. Not if it is stuck. NULL is legal. */
 void machine_destroy(struct machine *machine);
+
+/* Removes the files of the machine's sockets: for a program that leaves while it is stuck. */
+void machine_remove_sockets(struct machine *machine);
+
+/* The terminal behind the virtio console has a new size. */
+void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows);
 
 int machine_start(struct machine *machine, struct error *err);
 

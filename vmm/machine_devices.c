@@ -145,11 +145,12 @@ static int create_io_loop(struct machine_devices *devices)
 }
 
 int machine_devices_create(struct machine *machine, const struct vm_config *config,
-			   struct chardev *serial, struct error *err)
+			   struct chardev *serial, struct chardev *console, struct error *err)
 {
 	struct machine_devices *devices = &machine->devices;
 	int result;
 
+	devices->console_chardev = console;
 	devices->ping_fd = devices->pong_fd = -1;
 	result = bus_create(&devices->pio);
 	if (!result)
@@ -182,6 +183,8 @@ void machine_devices_destroy(struct machine *machine)
 
 	if (devices->serial)
 		chardev_set_client(devices->chardev, NULL);
+	if (devices->console)
+		chardev_set_client(devices->console_chardev, NULL);
 	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_SLOTS; slot++)
 		virtio_mmio_destroy(devices->virtio[slot]);
 	pvpanic_destroy(devices->pvpanic);

@@ -53,7 +53,8 @@ struct machine_net {
 struct machine_devices {
 	struct bus *pio;
 	struct bus *mmio;
-	struct chardev *chardev; /* borrowed */
+	struct chardev *chardev;         /* the serial port's; borrowed */
+	struct chardev *console_chardev; /* NULL: no console; borrowed */
 	struct serial *serial;
 	struct i8042 *i8042;
 	struct rtc *rtc;
@@ -63,6 +64,8 @@ struct machine_devices {
 	unsigned virtio_count;
 	struct machine_net nets[VM_NETS_MAX];
 	size_t net_count;
+	struct virtio_device *console; /* NULL: none; its slot owns it */
+	struct virtio_device *vsock;   /* the same */
 
 	struct event_loop *io_loop;
 	pthread_t io_thread;
@@ -108,7 +111,7 @@ int machine_load(struct machine *machine, struct error *err);
 
 /* machine_devices.c */
 int machine_devices_create(struct machine *machine, const struct vm_config *config,
-			   struct chardev *serial, struct error *err);
+			   struct chardev *serial, struct chardev *console, struct error *err);
 /* The I/O thread does not run. Legal after any failure of machine_devices_create(). */
 void machine_devices_destroy(struct machine *machine);
 /* The vCPUs are stopped, the I/O thread runs. Fails if a device's transfers do not end. */

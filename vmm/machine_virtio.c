@@ -6,8 +6,10 @@
 #include "devices/block_format.h"
 #include "devices/virtio_balloon.h"
 #include "devices/virtio_blk.h"
+#include "devices/virtio_console.h"
 #include "devices/virtio_mmio.h"
 #include "devices/virtio_rng.h"
+#include "devices/virtio_vsock.h"
 #include "vmm/base/clock.h"
 #include "vmm/machine_internal.h"
 
@@ -75,6 +77,93 @@ static int create_net(struct machine *machine, const struct vm_config *config, s
 	return result;
 }
 
+static size_t console_to_chardev(void *opaque, const uint8_t *data, size_t length)
+{
+	struct machine_devices *devices = opaque;
+
+	return chardev_write(devices->console_chardev, data, length);
+}
+
+static void console_is_receivable(void *opaque)
+{
+	struct machine_devices *devices = opaque;
+
+	chardev_resume_input(devices->console_chardev);
+}
+
+static size_t chardev_to_console(void *opaque, const uint8_t *data, size_t length)
+{
+	struct machine_devices *devices = opaque;
+
+	return virtio_console_receive(devices->console, data, length);
+}
+
+static void console_is_writable(void *opaque)
+{
+	struct machine_devices *devices = opaque;
+
+	virtio_console_host_writable(devices->console);
+}
+
+static int create_console(struct machine_devices *devices, const struct guest_memory *memory,
+			  struct error *err)
+{
+	const struct virtio_console_host host = {
+		.opaque = devices,
+		.write = console_to_chardev,
+		.receivable = console_is_receivable,
+	};
+	const struct chardev_client client = {
+		.opaque = devices,
+		.receive = chardev_to_console,
+		.writable = console_is_writable,
+	};
+	struct virtio_device *device = NULL;
+	uint16_t columns, rows;
+	int result;
+
+	if (!devices->console_chardev)
+		return 0;
+	chardev_terminal_size(devices->console_chardev, &columns, &rows);
+	result = virtio_console_create(memory, devices->io_loop, &host, columns, rows, &device);
+	result = plug(devices, result, device, "virtio-console", err);
+	if (result)
+		return result;
+	devices->console = device;
+	chardev_set_client(devices->console_chardev, &client);
+	return 0;
+}
+
+static int create_vsock(struct machine_devices *devices, const struct guest_memory *memory,
+			const struct vm_config *config, struct error *err)
+{
+	struct virtio_device *device = NULL;
+	int result;
+
+	if (!config->vsock_path)
+		return 0;
+	result = virtio_vsock_create(memory, devices->io_loop, config->vsock_path,
+				     config->vsock_cid, &device, err);
+	if (result)
+		return result;
+	result = plug(devices, 0, device, "virtio-vsock", err);
+	if (!result)
+		devices->vsock = device;
+	return result;
+}
+
+void machine_remove_sockets(struct machine *machine)
+{
+	if (machine->devices.vsock)
+		virtio_vsock_remove_socket(machine->devices.vsock);
+}
+
+void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows)
+{
+	if (machine->devices.console)
+		virtio_console_resize(machine->devices.console, columns, rows);
+}
+
 int machine_virtio_create(struct machine *machine, const struct vm_config *config,
 			  struct error *err)
 {
@@ -103,7 +192,10 @@ int machine_virtio_create(struct machine *machine, const struct vm_config *confi
 		if (result)
 			return result;
 	}
-	return 0;
+	result = create_console(devices, machine->memory, err);
+	if (!result)
+		result = create_vsock(devices, machine->memory, config, err);
+	return result;
 }
 
 /* A slow disk is waited for; not one whose transfers wait for guest memory that does not come. */

@@ -9,6 +9,7 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
+#include "vmm/options_console.h"
 #include "vmm/options_metrics.h"
 #include "vmm/options_net.h"
 #include "vmm/options_swap.h"
@@ -74,24 +75,6 @@ static int parse_cpus(struct vm_config *config, char *text, struct error *err)
 		return error_say(err, EINVAL, "--cpus %.80s: give a number from 1 to %d", text,
 				 VM_CPUS_MAX);
 	config->cpus = (unsigned)cpus;
-	return 0;
-}
-
-static int parse_serial(struct vm_config *config, char *text, struct error *err)
-{
-	if (!strcmp(text, "stdio")) {
-		config->serial = SERIAL_STDIO;
-	} else if (!strcmp(text, "none")) {
-		config->serial = SERIAL_NONE;
-	} else if (!strcmp(text, "pty")) {
-		config->serial = SERIAL_PTY;
-	} else if (!strncmp(text, "file=", 5) && text[5]) {
-		config->serial = SERIAL_FILE;
-		config->serial_path = text + 5;
-	} else {
-		return error_say(err, EINVAL, "--serial %.80s: give stdio, none, file=PATH or pty",
-				 text);
-	}
 	return 0;
 }
 
@@ -240,7 +223,11 @@ const struct run_option run_options[] = {
 	 parse_disk},
 	{"net", "tap=IFNAME|user[,forward=HOSTPORT:GUESTPORT][,mac=MAC]", "a network card", true,
 	 options_parse_net},
-	{"serial", "stdio|none|file=PATH|pty", "where the serial port goes", false, parse_serial},
+	{"serial", OPTIONS_LINE_KINDS, "where the serial port goes", false, options_parse_serial},
+	{"console", OPTIONS_LINE_KINDS, "where a second, fast console (hvc0) goes", false,
+	 options_parse_console},
+	{"vsock", "PATH[,cid=N]", "Unix socket that leads to the guest's vsock ports", false,
+	 options_parse_vsock},
 	{"control", "PATH", "the control socket's path", false, parse_control},
 	{"swap-dir", "PATH", "directory or block device for swapped-out memory", false,
 	 options_parse_swap_dir},
@@ -286,6 +273,7 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 
 	make_long_options(long_options);
 	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
+	options_console_defaults(config);
 	options_swap_defaults(config);
 	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
 	optind = 0; /* start anew; messages are ours */
@@ -314,9 +302,8 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 				 argv[optind]);
 	if (!config->kernel && config->disk_count == 0) /* one may lie beside a disk */
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
-	if (options_settle_metrics(config, err))
-		return -EINVAL;
-	if (options_settle_swap(config, err) || options_settle_nets(config, err))
+	if (options_settle_metrics(config, err) || options_settle_console(config, err) ||
+	    options_settle_swap(config, err) || options_settle_nets(config, err))
 		return -EINVAL;
 	return settle_disk_ids(config, err);
 }

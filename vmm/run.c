@@ -4,9 +4,11 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "devices/vsock_muxer.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/log.h"
@@ -24,13 +26,18 @@
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
+/* For disks, the store, KVM, control sessions and whatever else there is but vsock connections. */
+#define DESCRIPTORS_BESIDES 512u
+
 /* The program while a VM runs. Main thread only. */
 struct run {
 	struct vm_config config;
 	struct boot_files boot_files;
 	struct control_socket *socket;
 	struct event_loop *loop;
-	struct chardev *chardev;
+	struct chardev *serial;
+	struct chardev *console_line; /* behind the virtio console; NULL: none */
+	struct chardev *terminal;     /* the one of them that is on standard input and output */
 	struct machine *machine;
 	struct events *events;
 	struct swap_auto *automation;
@@ -71,14 +78,29 @@ static void on_end_signal(struct run *run)
 		log_info("asking the guest to power down; signal again to end it at once");
 }
 
+static void resize_console(struct run *run)
+{
+	uint16_t columns, rows;
+
+	if (!run->console_line)
+		return;
+	chardev_terminal_size(run->console_line, &columns, &rows);
+	if (columns && rows)
+		machine_resize_console(run->machine, columns, rows);
+}
+
 static void on_signal(void *opaque, uint32_t events)
 {
 	struct run *run = opaque;
 	struct signalfd_siginfo info;
 
 	(void)events;
-	while (read(run->signal_fd, &info, sizeof(info)) == sizeof(info))
-		on_end_signal(run);
+	while (read(run->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGWINCH)
+			resize_console(run);
+		else
+			on_end_signal(run);
+	}
 }
 
 static void reset_guest(struct run *run)
@@ -148,7 +170,7 @@ static void on_escape(void *opaque)
 
 	if (run->console)
 		return;
-	if (console_spawn_start(run->loop, run->chardev, run->config.name,
+	if (console_spawn_start(run->loop, run->terminal, run->config.name,
 				control_socket_path(run->socket), on_console_done, run,
 				&run->console, &err))
 		log_error("%s", err.text);
@@ -164,11 +186,40 @@ static int take_signals(struct run *run, struct error *err)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	run->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->signal_fd < 0)
 		return error_errno(err, errno, "signalfd");
 	return 0;
+}
+
+/* The host's sides of the serial port and of the virtio console. */
+static int create_lines(struct run *run, struct error *err)
+{
+	const struct vm_config *config = &run->config;
+	int result = chardev_create(config->serial, config->serial_path, "serial line", run->loop,
+				    &run->serial, err);
+
+	if (!result && config->console != SERIAL_NONE)
+		result = chardev_create(config->console, config->console_path, "console", run->loop,
+					&run->console_line, err);
+	run->terminal = config->console == SERIAL_STDIO ? run->console_line : run->serial;
+	return result;
+}
+
+/* Each vsock connection takes a descriptor; they must not be what everything else lacks. */
+static void raise_descriptor_limit(const struct vm_config *config)
+{
+	struct rlimit limit;
+
+	if (!config->vsock_path || getrlimit(RLIMIT_NOFILE, &limit) ||
+	    limit.rlim_cur >= VSOCK_CONNECTIONS_MAX + DESCRIPTORS_BESIDES)
+		return;
+	limit.rlim_cur = VSOCK_CONNECTIONS_MAX + DESCRIPTORS_BESIDES;
+	if (limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
@@ -188,10 +239,11 @@ static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
 	result = event_loop_create(&run->loop);
 	if (result)
 		return error_errno(err, -result, "create the event loop");
-	result = chardev_create(&run->config, run->loop, &run->chardev, err);
+	result = create_lines(run, err);
 	if (result)
 		return result;
-	result = machine_create(&run->config, run->chardev, &run->machine, err);
+	raise_descriptor_limit(&run->config);
+	result = machine_create(&run->config, run->serial, run->console_line, &run->machine, err);
 	if (result)
 		return result;
 	machine_set_process_start(run->machine, start_ns);
@@ -237,8 +289,8 @@ static int listen_to_all(struct run *run, struct error *err)
 					on_machine_event, run, &source);
 	if (result)
 		return error_errno(err, -result, "watch the machine");
-	chardev_set_escape(run->chardev, on_escape, run);
-	chardev_set_quit(run->chardev, on_quit, run);
+	chardev_set_escape(run->terminal, on_escape, run);
+	chardev_set_quit(run->terminal, on_quit, run);
 	return 0;
 }
 
@@ -265,8 +317,12 @@ static int serve(struct run *run, struct error *err)
  */
 static _Noreturn void leave_stuck(struct run *run, int status)
 {
-	chardev_flush(run->chardev);
+	chardev_flush(run->serial);
+	chardev_flush(run->console_line);
 	terminal_restore();
+	machine_remove_sockets(run->machine);
+	chardev_remove_socket(run->serial);
+	chardev_remove_socket(run->console_line);
 	control_socket_release(run->socket);
 	log_warning("guest memory could not be provided: the guest was ended as it stood");
 	_exit(status ? status : 1);
@@ -284,11 +340,12 @@ static void tear_down(struct run *run, int status)
 	if (run->machine) {
 		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))
 			leave_stuck(run, status);
-		chardev_flush(run->chardev); /* while the serial port can still add to it */
+		chardev_flush(run->serial); /* while the serial port can still add to it */
 		machine_destroy(run->machine);
 	}
 	events_destroy(run->events);
-	chardev_destroy(run->chardev);
+	chardev_destroy(run->console_line);
+	chardev_destroy(run->serial);
 	event_loop_destroy(run->loop);
 	control_socket_release(run->socket);
 	boot_files_release(&run->boot_files);

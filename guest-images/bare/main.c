@@ -8,11 +8,13 @@
 #include "attack_race.h"
 #include "balloon.h"
 #include "blk.h"
+#include "console.h"
 #include "machine.h"
 #include "memory.h"
 #include "net.h"
 #include "runtime.h"
 #include "virtio.h"
+#include "vsock.h"
 
 #define WORDS_MAX     9
 #define ARGUMENTS_MAX 6
@@ -213,6 +215,12 @@ static const struct command {
 	{"net", "serve", "CARD ADDRESS", 2, net_command_serve},
 	{"net", "send", "CARD ADDRESS TO PORT COUNT SIZE", 6, net_command_send},
 	{"net", "segment", "CARD ADDRESS TO SIZE", 4, net_command_segment},
+	{"console", "info", "", 0, console_command_info},
+	{"console", "write", "BYTES", 1, console_command_write},
+	{"console", "echo", "BYTES", 1, console_command_echo},
+	{"vsock", "info", "", 0, vsock_command_info},
+	{"vsock", "connect", "PORT BYTES", 2, vsock_command_connect},
+	{"vsock", "flood", "COUNT", 1, vsock_command_flood},
 	{NULL, "reset", "", 0, do_reset},
 	{NULL, "poweroff", "", 0, do_poweroff},
 	{NULL, "panic", "EVENTS", 1, do_panic},
@@ -315,6 +323,12 @@ static void start_devices(void)
 		case VIRTIO_ID_BALLOON:
 			problem = balloon_start(base);
 			break;
+		case VIRTIO_ID_CONSOLE:
+			problem = console_start(base);
+			break;
+		case VIRTIO_ID_VSOCK:
+			problem = vsock_start(base);
+			break;
 		}
 		if (problem)
 			print("virtio device at %x: %s\r\n", base, problem);
@@ -342,6 +356,7 @@ _Noreturn void worker(uint64_t start_info)
 	print("@ready bare dtb=%u free_pages=%u cmdline=%s\r\n", (uint64_t)machine.has_dtb,
 	      memory_free_pages(), machine.cmdline);
 	for (;;) {
+		vsock_poll_until(serial_has_input);
 		serial_read_line(line, sizeof(line));
 		execute(line);
 	}

@@ -13,7 +13,9 @@
 
 #define VIRTIO_ID_NET     1
 #define VIRTIO_ID_BLOCK   2
+#define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_BALLOON 5
+#define VIRTIO_ID_VSOCK   19
 
 #define VIRTIO_FEATURE_EVENT_INDEX 29
 

@@ -307,8 +307,8 @@ static void command_system(const char *name)
 		power_off();
 	} else {
 		answer_fail(
-			"no such command: %s (ping cpus uname free mem writers disk sh shell reboot "
-			"poweroff)",
+			"no such command: %s (ping cpus uname free mem writers disk vsock sh shell "
+			"reboot poweroff)",
 			name);
 	}
 }
@@ -344,6 +344,8 @@ static void execute(char *line)
 		command_writers(words + 1);
 	else if (!strcmp(words[0], "disk"))
 		command_disk(words + 1);
+	else if (!strcmp(words[0], "vsock"))
+		command_vsock(words + 1);
 	else
 		command_system(words[0]);
 }

@@ -31,5 +31,7 @@ void command_writers(char **words);
 /* disk list | write DEVICE MB SEED [direct] | verify DEVICE MB SEED [direct] | discard DEVICE MB |
  * zeroes DEVICE MB | flush DEVICE */
 void command_disk(char **words);
+/* vsock cid | serve PORT | connect PORT BYTES */
+void command_vsock(char **words);
 
 #endif

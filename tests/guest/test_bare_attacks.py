@@ -105,6 +105,12 @@ class Attacks(BareCase):
     def test_races_on_a_network_card(self):
         self.race_on("net", 1, *self.network_card())
 
+    def test_attacks_on_vsock(self):
+        self.run_on("vsock", "--vsock", f"{self.directory}/v")
+
+    def test_attacks_on_the_console(self):
+        self.run_on("console", "--console", f"file={self.directory}/output")
+
     def test_accesses_to_every_port(self):
         guest = self.attacker()
         guest.serial.command("attack sweep 0", timeout=120)

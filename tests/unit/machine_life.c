@@ -54,8 +54,9 @@ static void prepare(struct fixture *f, const uint8_t *code, size_t size, unsigne
 		.serial = SERIAL_NONE,
 	};
 	assert_int_equal(event_loop_create(&f->loop), 0);
-	assert_int_equal(chardev_create(&f->config, f->loop, &f->serial, &err), 0);
-	if (machine_create(&f->config, f->serial, &f->machine, &err))
+	assert_int_equal(
+		chardev_create(SERIAL_NONE, NULL, "serial line", f->loop, &f->serial, &err), 0);
+	if (machine_create(&f->config, f->serial, NULL, &f->machine, &err))
 		fail_msg("machine_create: %s", err.text);
 }
 
@@ -223,7 +224,7 @@ static void test_a_missing_kernel_leaves_nothing_behind(void **state)
 	struct error err = {.text = ""};
 
 	(void)state;
-	assert_true(machine_create(&config, NULL, &machine, &err) < 0);
+	assert_true(machine_create(&config, NULL, NULL, &machine, &err) < 0);
 	assert_non_null(strstr(err.text, "/nonexistent/kernel"));
 	assert_int_equal(count_descriptors(), before);
 }

@@ -17,3 +17,12 @@ target_link_libraries(ebb_virtio_net_fixture PUBLIC ebb_virtio_driver)
 ebb_c_test(net_header unit ebb_devices)
 ebb_c_test(virtio_net unit ebb_virtio_net_fixture)
 ebb_c_test(virtio_net_flow unit ebb_virtio_net_fixture)
+
+# vsock and the console.
+add_library(ebb_vsock_fixture STATIC vsock_fixture.c)
+target_link_libraries(ebb_vsock_fixture PUBLIC ebb_virtio_driver)
+
+ebb_c_test(vsock_packet unit ebb_devices)
+ebb_c_test(virtio_vsock unit ebb_vsock_fixture)
+ebb_c_test(virtio_vsock_hostile unit ebb_vsock_fixture)
+ebb_c_test(virtio_console unit ebb_virtio_driver)

@@ -13,6 +13,7 @@ ebb_c_test(vmm_top_draw unit ebb_vmm)
 ebb_c_test(vmm_top_model unit ebb_vmm)
 ebb_c_test(vmm_top_poll unit ebb_vmm)
 ebb_c_test(vmm_chardev unit ebb_vmm util)
+ebb_c_test(vmm_chardev_unix unit ebb_vmm)
 
 # A stand-in takes the place of the machine and of swap: their archives are not even looked at.
 foreach(name vmm_auto vmm_commands vmm_control vmm_events vmm_follow vmm_operation vmm_programs)

@@ -113,10 +113,10 @@ static int teardown(void **state)
 
 static void create(enum serial_kind kind, const char *path)
 {
-	const struct vm_config config = {.serial = kind, .serial_path = path};
 	const struct chardev_client client = {.receive = on_receive, .writable = on_writable};
 
-	assert_int_equal(chardev_create(&config, line.loop, &line.chardev, &error), 0);
+	assert_int_equal(
+		chardev_create(kind, path, "serial line", line.loop, &line.chardev, &error), 0);
 	chardev_set_client(line.chardev, &client);
 }
 
@@ -553,10 +553,10 @@ static void file_is_appended_to(void **state)
 
 static void file_that_cannot_be_opened_is_an_error(void **state)
 {
-	const struct vm_config config = {.serial = SERIAL_FILE, .serial_path = "/nowhere/x"};
-
 	(void)state;
-	assert_int_equal(chardev_create(&config, line.loop, &line.chardev, &error), -ENOENT);
+	assert_int_equal(chardev_create(SERIAL_FILE, "/nowhere/x", "serial line", line.loop,
+					&line.chardev, &error),
+			 -ENOENT);
 	assert_non_null(strstr(error.text, "/nowhere/x"));
 }
 

@@ -204,12 +204,52 @@ static void too_many_disks_are_refused(void **state)
 static void bad_serial_lines_are_refused(void **state)
 {
 	(void)state;
-	assert_refused("--kernel k --serial com1", "stdio, none, file=PATH or pty");
-	assert_refused("--kernel k --serial file=", "stdio, none, file=PATH or pty");
+	assert_refused("--kernel k --serial com1", "stdio, none, pty, file=PATH or unix=PATH");
+	assert_refused("--kernel k --serial file=", "stdio, none, pty, file=PATH or unix=PATH");
 	assert_int_equal(parse("--kernel k --serial pty"), OPTIONS_OK);
 	assert_int_equal(config.serial, SERIAL_PTY);
 	assert_int_equal(parse("--kernel k --serial none"), OPTIONS_OK);
 	assert_int_equal(config.serial, SERIAL_NONE);
+}
+
+static void a_console_goes_where_serial_lines_go(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel k"), OPTIONS_OK);
+	assert_int_equal(config.console, SERIAL_NONE);
+	assert_int_equal(parse("--kernel k --console unix=/s --serial unix=/t"), OPTIONS_OK);
+	assert_int_equal(config.console, SERIAL_UNIX);
+	assert_string_equal(config.console_path, "/s");
+	assert_string_equal(config.serial_path, "/t");
+	assert_int_equal(parse("--kernel k --serial none --console stdio"), OPTIONS_OK);
+	assert_int_equal(config.console, SERIAL_STDIO);
+	assert_refused("--kernel k --console stdio", "--serial none");
+	assert_refused("--kernel k --console unix=", "unix=PATH");
+	assert_refused("--kernel k --console tty", "--console tty");
+}
+
+static void vsock_has_a_path_and_a_cid(void **state)
+{
+	char line[160];
+
+	(void)state;
+	assert_int_equal(parse("--kernel k"), OPTIONS_OK);
+	assert_null(config.vsock_path);
+	assert_int_equal(parse("--kernel k --vsock /v.sock"), OPTIONS_OK);
+	assert_string_equal(config.vsock_path, "/v.sock");
+	assert_int_equal(config.vsock_cid, 3);
+	assert_int_equal(parse("--kernel k --vsock a,,b,cid=4294967294"), OPTIONS_OK);
+	assert_string_equal(config.vsock_path, "a,b");
+	assert_int_equal(config.vsock_cid, 4294967294u);
+	assert_refused("--kernel k --vsock ,cid=3", "a path is missing");
+	assert_refused("--kernel k --vsock v,cid=2", "from 3 to 4294967294");
+	assert_refused("--kernel k --vsock v,cid=4294967295", "from 3 to");
+	assert_refused("--kernel k --vsock v,cid=", "\"cid=\" is not understood");
+	assert_refused("--kernel k --vsock v,port=1", "\"port=1\" is not understood");
+	snprintf(line, sizeof(line), "--kernel k --vsock %097d", 0);
+	assert_refused(line, "too long for a socket");
+	snprintf(line, sizeof(line), "--kernel k --vsock %096d", 0);
+	assert_int_equal(parse(line), OPTIONS_OK);
 }
 
 static void store_of_the_users_choice(void **state)
@@ -430,6 +470,8 @@ int main(void)
 		cmocka_unit_test(bad_disks_are_refused),
 		cmocka_unit_test(too_many_disks_are_refused),
 		cmocka_unit_test(bad_serial_lines_are_refused),
+		cmocka_unit_test(a_console_goes_where_serial_lines_go),
+		cmocka_unit_test(vsock_has_a_path_and_a_cid),
 		cmocka_unit_test(store_of_the_users_choice),
 		cmocka_unit_test(pool_alone_is_a_store),
 		cmocka_unit_test(last_compression_counts),
