@@ -18,6 +18,12 @@ TARGETS = {
     "virtio_rng": ["devices/virtio_rng.c"],
     "virtio_balloon": ["devices/virtio_balloon.c"],
     "virtio_blk": ["devices/virtio_blk.c"],
+    "virtio_net": ["devices/virtio_net.c", "devices/net_header.c"],
+    "virtio_console": ["devices/virtio_console.c"],
+    "virtio_vsock": ["devices/virtio_vsock.c", "devices/vsock_packet.c"],
+    "vsock_connection": ["devices/vsock_connection.c", "devices/vsock_muxer.c"],
+    "net_framing": ["devices/net_framing.c"],
+    "config_file": ["vmm/config_file.c"],
     "serial": ["devices/serial.c"],
     "rtc": ["devices/rtc.c"],
     "i8042": ["devices/i8042.c"],
@@ -64,6 +70,10 @@ def lines_of(build, source):
 
 def main():
     build, corpora = sys.argv[1], sys.argv[2:]
+    built = {name.removeprefix("fuzz_") for name in os.listdir(os.path.join(build, "tests", "fuzz"))
+             if name.startswith("fuzz_")}
+    if built != set(TARGETS):
+        sys.exit(f"coverage.py: TARGETS and the programs differ in {', '.join(sorted(built ^ set(TARGETS)))}")
     print(f"{'target':18} {'inputs':>7} {'lines':>6} {'reached':>8}   of")
     for target, sources in TARGETS.items():
         directories = [path for path in (os.path.join(corpus, target) for corpus in corpora) if os.path.isdir(path)]
