@@ -146,6 +146,7 @@ int net_user_open(const struct net_config *config, struct net_backend **out, str
 		goto destroy;
 	user->backend.ops = &user_ops;
 	user->backend.fd = user->stream->fd;
+	user->backend.mtu = PASST_MTU;
 	*out = &user->backend;
 	return 0;
 
