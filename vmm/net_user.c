@@ -102,14 +102,14 @@ static int create_stream(struct net_user *user, int *other_end)
 }
 
 /*
- * A frame of a type that is reserved for experiments and that passt drops: that it was read shows
- * that passt serves.
+ * A frame of a type that is reserved for experiments, which passt drops: that it was read shows that
+ * passt serves. It takes the sender for the guest; for everybody is what it begins with.
  */
 static int greet(struct net_backend *stream)
 {
 	struct ethhdr greeting = {
 		.h_dest = {0x02, 0, 0, 0, 0, 0x02},
-		.h_source = {0x02, 0, 0, 0, 0, 0x01},
+		.h_source = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 		.h_proto = htobe16(0x88b5), /* IEEE 802, local experiments */
 	};
 	const struct iovec frame = {.iov_base = &greeting, .iov_len = sizeof(greeting)};
