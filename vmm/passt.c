@@ -417,8 +417,13 @@ int passt_await(struct passt *passt, int socket, struct error *err)
 		if (ioctl(socket, SIOCOUTQ, &unread))
 			return error_errno(err, errno, "--net user: ask for passt's progress");
 		/* An end that is closed has nothing unread either: an exit is due then. */
-		if (!unread && !is_hung_up(socket))
+		if (!unread && !is_hung_up(socket)) {
+			char words[2];
+
+			/* What it said so far was not the end of it. */
+			last_words(passt, words, sizeof(words));
 			return 0;
+		}
 		if (clock_monotonic_ns() > deadline)
 			return error_say(err, ETIMEDOUT,
 					 "--net user: passt runs (process %d) but does not begin; "

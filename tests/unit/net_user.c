@@ -7,6 +7,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
@@ -140,6 +141,32 @@ static void passt_answers(void **state)
 	assert_memory_equal(frame, guest, 6);
 	assert_int_equal(frame[21], ARPOP_REPLY);
 	net_backend_destroy(backend);
+}
+
+/* passt is given no privilege by anybody: root's rights are no part of it. */
+static void ordinary_user_may_use_it(void **state)
+{
+	pid_t pid;
+	int status;
+
+	(void)state;
+	if (geteuid())
+		skip(); /* as are the rest of these tests, then */
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct net_backend *backend;
+
+		if (setgroups(0, NULL) || setgid(65534) || setuid(65534) ||
+		    net_user_open(&nothing, &backend, &error)) {
+			fprintf(stderr, "%s\n", error.text);
+			_exit(1);
+		}
+		net_backend_destroy(backend);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 static void destroying_it_ends_passt(void **state)
@@ -361,6 +388,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		USER_TEST(passt_answers),
+		USER_TEST(ordinary_user_may_use_it),
 		USER_TEST(destroying_it_ends_passt),
 		USER_TEST(passt_inherits_nothing),
 		USER_TEST(passt_that_dies_is_the_end_of_the_backend),
