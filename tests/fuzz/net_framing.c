@@ -55,7 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	framing = (struct net_framing){0};
 	while (fed < left) {
-		size_t most = MIN(left - fed, 1 + (size_t)fuzz_u8(&cuts));
+		size_t cut = 1 + (size_t)fuzz_u8(&cuts);
+		size_t most = MIN(left - fed, cut);
 		struct iovec iov[2];
 		int count = net_framing_space(&framing, frame, iov);
 		ssize_t wanted = find(stream + start, left - start);
