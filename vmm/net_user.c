@@ -147,7 +147,8 @@ int net_user_open(const struct net_config *config, struct net_backend **out, str
 	user->backend.ops = &user_ops;
 	user->backend.fd = user->stream->fd;
 	user->backend.mtu = PASST_MTU;
-	*out = &user->backend;
+	/* Its first member, whose address gcc's analyzer would take for a leak of the whole. */
+	*out = (struct net_backend *)user;
 	return 0;
 
 destroy:
