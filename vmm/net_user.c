@@ -64,13 +64,17 @@ static int user_send(struct net_backend *backend, const struct virtio_net_hdr_v1
 	return result;
 }
 
-static void user_destroy(struct net_backend *backend)
+/* Whatever there is of it. */
+static void end(struct net_user *user)
 {
-	struct net_user *user = to_user(backend);
-
 	net_backend_destroy(user->stream); /* which is what passt ends by */
 	passt_end(user->passt);
 	free(user);
+}
+
+static void user_destroy(struct net_backend *backend)
+{
+	end(to_user(backend));
 }
 
 static const struct net_backend_ops user_ops = {
@@ -129,11 +133,11 @@ int net_user_open(const struct net_config *config, struct net_backend **out, str
 	result = create_stream(user, &other_end);
 	if (result) {
 		error_errno(err, -result, "--net user: create a socket pair");
-		goto destroy;
+		goto end;
 	}
 	result = passt_start(config, other_end, &user->passt, err);
 	if (result)
-		goto destroy;
+		goto end;
 	result = greet(user->stream);
 	/* In the child alone from now on, so that it closes when passt ends. */
 	close(other_end);
@@ -143,7 +147,7 @@ int net_user_open(const struct net_config *config, struct net_backend **out, str
 	else
 		error_errno(err, -result, "--net user: write to passt");
 	if (result)
-		goto destroy;
+		goto end;
 	user->backend.ops = &user_ops;
 	user->backend.fd = user->stream->fd;
 	user->backend.mtu = PASST_MTU;
@@ -151,9 +155,9 @@ int net_user_open(const struct net_config *config, struct net_backend **out, str
 	*out = (struct net_backend *)user;
 	return 0;
 
-destroy:
+end:
 	if (other_end >= 0)
 		close(other_end);
-	user_destroy(&user->backend);
+	end(user);
 	return result;
 }

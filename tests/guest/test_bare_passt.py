@@ -80,7 +80,7 @@ class PasstCase(BareCase):
             time.sleep(0.02)
 
 
-class Traffic(PasstCase):
+class PasstTraffic(PasstCase):
     def test_forwarded_datagrams_are_answered(self):
         guest = self.start()
         served = self.serve(guest)
@@ -142,7 +142,7 @@ class Traffic(PasstCase):
         self.assertEqual(guest.wait(), 0)
 
 
-class End(PasstCase):
+class PasstEnd(PasstCase):
     def test_passt_ends_with_the_machine(self):
         guest = self.start(swap=False)
         guest.ctl("quit")
@@ -187,7 +187,7 @@ class End(PasstCase):
         self.assertEqual(children(guest.pid), [self.passt])
 
 
-class BadInput(BareCase):
+class PasstBadInput(BareCase):
     def refused(self, option, pattern, path=None):
         environment = [] if path is None else ["env", f"PATH={path}"]
         status, _, errors = self.run_ebb("run", "--kernel", host.image("bare.elf"), "--net", option,

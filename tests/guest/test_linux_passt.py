@@ -90,7 +90,7 @@ class Passt(LinuxCase):
         # The host.
         self.assertIn("hello from the host", self.sh(f"nc {outside.GATEWAY} {self.sink.port} </dev/null"))
         self.sink.done.acquire(timeout=30 * host.SLOWNESS)
-        count = host.size(512, 16)
+        count = host.size(512, 6)
         self.sh(f"dd if=/dev/zero bs=65536 count={count * 16} 2>/dev/null | "
                 f"nc {outside.GATEWAY} {self.sink.port} >/dev/null", timeout=120)
         self.assertTrue(self.sink.done.acquire(timeout=30 * host.SLOWNESS))
