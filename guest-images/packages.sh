@@ -4,7 +4,7 @@ EBB_BUILD_PACKAGES="gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-
 	libcmocka-dev liburing-dev libjansson-dev libedit-dev libncurses-dev libxxhash-dev liblz4-dev
 	libzstd-dev libssl-dev libmicrohttpd-dev acpica-tools make python3"
 EBB_TEST_PACKAGES="libclang-rt-14-dev busybox-static device-tree-compiler kmod lz4 zstd xz-utils e2fsprogs mount
-	iproute2 qemu-system-x86 tmux util-linux chromium"
+	iproute2 passt qemu-system-x86 tmux util-linux chromium"
 
 # Of guest-images/debian.sh; uidmap is for those who are not root.
 EBB_DEBIAN_PACKAGES="mmdebstrap e2fsprogs uidmap"

@@ -17,6 +17,7 @@
 #include "vmm/base/size.h"
 #include "vmm/base/thread.h"
 #include "vmm/check_internal.h"
+#include "vmm/passt.h"
 
 /* Descriptors of a VM with 14 disks: two dozen for devices, a few for each disk and client. */
 #define DESCRIPTORS_NEEDED 512
@@ -283,4 +284,17 @@ void check_limits(struct check_report *report)
 	check_address_space(report);
 	check_threads(report);
 	check_overcommit(report);
+}
+
+/* Those that one option or another starts. */
+void check_programs(struct check_report *report)
+{
+	char path[256];
+	bool found = !passt_find(path, sizeof(path));
+	struct check_result *result = check_add(
+		report, "passt", CHECK_OPTIONAL, found, found ? "%s: --net user works" : "%s",
+		found ? path : "not in $PATH; `ebb run --net user` starts it");
+
+	if (!found)
+		check_fix(result, "sudo apt-get install " PASST_PACKAGE);
 }

@@ -46,5 +46,6 @@ void check_userfaultfd(struct check_report *report);
 void check_memfd(struct check_report *report);
 void check_swap_directory(struct check_report *report, const char *dir);
 void check_limits(struct check_report *report);
+void check_programs(struct check_report *report);
 
 #endif

@@ -11,6 +11,8 @@ target_sources(ebb_vmm PRIVATE
 	machine_net.c
 	machine_virtio.c
 	machine_vm.c
+	net_user.c
+	passt.c
 	probe_guest.c
 	probe_guest_code.S
 	run.c

@@ -4,6 +4,7 @@ target_link_libraries(ebb_virtio_driver PUBLIC ebb_devices ${CMOCKA_LIBRARY})
 
 ebb_c_test(bus unit ebb_devices)
 ebb_c_test(i8042 unit ebb_devices)
+ebb_c_test(net_stream unit ebb_devices)
 ebb_c_test(power unit ebb_devices)
 ebb_c_test(pvpanic unit ebb_devices)
 ebb_c_test(rtc unit ebb_devices)
