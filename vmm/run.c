@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -371,22 +372,49 @@ static int run_machine(struct run *run, uint64_t start_ns)
 	return run->status;
 }
 
+/* --print-config */
+static int print_config(const struct vm_config *config)
+{
+	struct error err;
+	char *text;
+
+	if (options_print(config, &text, &err)) {
+		log_error("%s", err.text);
+		return 1;
+	}
+	fputs(text, stdout);
+	free(text);
+	if (fflush(stdout)) {
+		log_error("standard output: the configuration could not be written");
+		return 1;
+	}
+	return 0;
+}
+
 int run_main(int argc, char **argv)
 {
 	uint64_t start_ns = clock_monotonic_ns();
 	struct run run = {.signal_fd = -1};
 	struct error err;
+	int status;
 
 	/* Threads share one heap: they allocate little, and each heap of its own costs RSS. */
 	mallopt(M_ARENA_MAX, 1);
 	switch (options_parse_run(argc, argv, &run.config, &err)) {
 	case OPTIONS_OK:
-		return run_machine(&run, start_ns);
+		status = run_machine(&run, start_ns);
+		break;
+	case OPTIONS_PRINT:
+		status = print_config(&run.config);
+		break;
 	case OPTIONS_HELP:
 		help_print(stdout, "run");
-		return 0;
+		status = 0;
+		break;
 	default:
 		log_error("%s", err.text);
 		return 2;
 	}
+	options_release(&run.config);
+	return status;
 }
