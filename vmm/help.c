@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/base/checked.h"
+#include "vmm/help_json.h"
 
 static const char general_help[] =
 	"usage: ebb COMMAND [ARGUMENTS]\n"
@@ -200,7 +201,10 @@ static const char check_help[] =
 	"Tries whether this host can run guests and swap them out, and says for each thing that is\n"
 	"missing the command that mends it.\n";
 
-static const char help_help[] = "usage: ebb help [COMMAND]\n";
+static const char help_help[] =
+	"usage: ebb help [--json] [COMMAND]\n"
+	"\n"
+	"--json prints every subcommand, option and console command as one object.\n";
 static const char version_help[] = "usage: ebb version\n";
 
 static const struct {
@@ -212,6 +216,19 @@ static const struct {
 	{"check", check_help}, {"help", help_help}, {"version", version_help},
 	{"top", top_help},
 };
+
+const char *help_summary(void)
+{
+	return general_help;
+}
+
+const char *help_topic(size_t i, const char **text)
+{
+	if (i >= ARRAY_SIZE(topics))
+		return NULL;
+	*text = topics[i].text;
+	return topics[i].name;
+}
 
 int help_print(FILE *out, const char *command)
 {
@@ -234,6 +251,8 @@ int help_main(int argc, char **argv)
 		help_print(stderr, "help");
 		return 2;
 	}
+	if (argc == 2 && !strcmp(argv[1], "--json"))
+		return help_json_print(stdout) ? 1 : 0;
 	if (help_print(stdout, argc == 2 ? argv[1] : NULL)) {
 		fprintf(stderr, "ebb help: there is no command \"%s\"; see `ebb help`\n", argv[1]);
 		return 2;
