@@ -11,7 +11,7 @@ EBB_DEBIAN_PACKAGES="mmdebstrap e2fsprogs uidmap"
 EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
 
 # For the man pages, completions and the Debian package.
-EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh"
+EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd"
 
 # install_packages PACKAGE…: installs those that are missing, as root or by sudo.
 install_packages() {

@@ -92,6 +92,8 @@ static const char run_help[] =
 	"\n"
 	"On a terminal: Ctrl-A c opens the console, Ctrl-A x quits, Ctrl-A Ctrl-A sends Ctrl-A,\n"
 	"Ctrl-A h lists these keys. SIGTERM asks the guest to power down, a second one quits.\n"
+	"With --config and without a terminal on standard input, SIGHUP reads the file again: a new\n"
+	"swap-auto takes effect at once, everything else at the next start.\n"
 	"Exit status: 0 the guest powered off or was told to quit, 1 it failed, 2 wrong usage.\n";
 
 static const char ctl_help[] =

@@ -13,6 +13,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/log.h"
+#include "vmm/base/notify.h"
 #include "vmm/boot_files.h"
 #include "vmm/chardev.h"
 #include "vmm/console_spawn.h"
@@ -24,6 +25,7 @@
 #include "vmm/metrics.h"
 #include "vmm/options.h"
 #include "vmm/recorder.h"
+#include "vmm/reload.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
@@ -48,7 +50,8 @@ struct run {
 	struct console_spawn *console;
 	int signal_fd;
 	bool asked_to_end; /* a first SIGTERM came */
-	int status;        /* of the exit */
+	bool reloads; /* SIGHUP means that the file has changed, not that the terminal has gone */
+	int status;   /* of the exit */
 };
 
 static void end(struct run *run, int status)
@@ -77,6 +80,28 @@ static void on_end_signal(struct run *run)
 		log_warning("%s; signal again to end it", err.text);
 	else
 		log_info("asking the guest to power down; signal again to end it at once");
+	notify_send("STOPPING=1\nSTATUS=Asking the guest to power down");
+}
+
+static void tell_ready(struct run *run)
+{
+	notify_send("READY=1\nSTATUS=Running: %s, %llu MiB, %u vCPU%s", run->config.name,
+		    (unsigned long long)(run->config.memory_bytes >> 20), run->config.cpus,
+		    run->config.cpus > 1 ? "s" : "");
+}
+
+static void on_reload_signal(struct run *run)
+{
+	struct error err;
+
+	if (run->asked_to_end)
+		return;
+	notify_reloading();
+	if (reload(&run->config, run->automation, &err))
+		log_error("%s; the configuration stays as it is", err.text);
+	else
+		log_info("%s: read again", run->config.config_path);
+	tell_ready(run);
 }
 
 static void resize_console(struct run *run)
@@ -99,6 +124,8 @@ static void on_signal(void *opaque, uint32_t events)
 	while (read(run->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGWINCH)
 			resize_console(run);
+		else if (info.ssi_signo == SIGHUP && run->reloads)
+			on_reload_signal(run);
 		else
 			on_end_signal(run);
 	}
@@ -305,6 +332,7 @@ static int serve(struct run *run, struct error *err)
 	if (result)
 		return result;
 	events_look(run->events);
+	tell_ready(run);
 	result = event_loop_run(run->loop);
 	if (result)
 		return error_errno(err, -result, "event loop");
@@ -333,6 +361,7 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 static void tear_down(struct run *run, int status)
 {
 	events_end(run->events, "quit");
+	notify_send("STOPPING=1\nSTATUS=Ending");
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
 	recorder_destroy(run->recorder);
@@ -402,6 +431,7 @@ int run_main(int argc, char **argv)
 	mallopt(M_ARENA_MAX, 1);
 	switch (options_parse_run(argc, argv, &run.config, &err)) {
 	case OPTIONS_OK:
+		run.reloads = run.config.config_path && !isatty(STDIN_FILENO);
 		status = run_machine(&run, start_ns);
 		break;
 	case OPTIONS_PRINT:
