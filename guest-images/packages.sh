@@ -11,7 +11,7 @@ EBB_DEBIAN_PACKAGES="mmdebstrap e2fsprogs uidmap"
 EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
 
 # For the man pages, completions and the Debian package.
-EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd"
+EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd mmdebstrap dpkg-dev"
 
 # install_packages PACKAGE…: installs those that are missing, as root or by sudo.
 install_packages() {

@@ -95,7 +95,7 @@ class Hangup(BareCase):
 class Unit(GuestCase):
     def test_is_what_systemd_understands(self):
         self.need("systemd-analyze", "systemd")
-        source = os.path.join(os.path.dirname(host.BINARY), "ebb@.service")
+        source = os.path.join(os.path.dirname(__file__), "..", "..", "vmm", "systemd", "ebb@.service")
         with open(source, encoding="utf-8") as file:
             text = re.sub(r"(?m)^(ExecStart=)\S+", rf"\1{host.BINARY}", file.read())
         path = self.make_file("ebb@.service", content=text.encode())
