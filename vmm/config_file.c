@@ -237,25 +237,37 @@ static int say_too_large(const char *path, struct error *err)
 }
 
 /* A pipe has no end that could be waited for, and could not be read again. */
+static int judge(const char *path, const struct stat *info, struct error *err)
+{
+	if (S_ISDIR(info->st_mode))
+		return error_say(err, EISDIR, "%.200s: a directory; give a JSON file", path);
+	if (!S_ISREG(info->st_mode))
+		return error_say(err, EINVAL,
+				 "%.200s: not a regular file; a configuration is read from "
+				 "nothing else",
+				 path);
+	return info->st_size > CONFIG_FILE_MAX ? say_too_large(path, err) : 0;
+}
+
+/* Looks before it opens, which alone can do something to a device, and again at what it opened. */
 static int open_regular(const char *path, int *fd, struct error *err)
 {
 	struct stat info;
-	int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int result = 0;
+	int opened;
+	int result;
 
+	if (stat(path, &info))
+		return error_errno(err, errno, "%.200s: read the configuration", path);
+	result = judge(path, &info, err);
+	if (result)
+		return result;
+	opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (opened < 0)
 		return error_errno(err, errno, "%.200s: read the configuration", path);
 	if (fstat(opened, &info))
 		result = error_errno(err, errno, "%.200s: read the configuration", path);
-	else if (S_ISDIR(info.st_mode))
-		result = error_say(err, EISDIR, "%.200s: a directory; give a JSON file", path);
-	else if (!S_ISREG(info.st_mode))
-		result = error_say(err, EINVAL,
-				   "%.200s: not a regular file; a configuration is read from "
-				   "nothing else",
-				   path);
-	else if (info.st_size > CONFIG_FILE_MAX)
-		result = say_too_large(path, err);
+	else
+		result = judge(path, &info, err);
 	if (result) {
 		close(opened);
 		return result;
