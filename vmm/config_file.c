@@ -169,6 +169,11 @@ static int add_member(const struct source *source, size_t member, const char *ke
 	}
 	if (!option->repeats || !json_is_array(json))
 		return add_value(source, member, JSON_PLACE_VALUE, option, json, values, err);
+	if (json_array_size(json) > CONFIG_FILE_LIST_MAX) {
+		error_say(err, EINVAL, "\"%s\" has more than %u elements", key,
+			  CONFIG_FILE_LIST_MAX);
+		return say_at(source, member, JSON_PLACE_VALUE, err);
+	}
 	for (size_t i = 0; i < json_array_size(json) && !result; i++)
 		result = add_value(source, member, i, option, json_array_get(json, i), values, err);
 	return result;

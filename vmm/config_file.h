@@ -16,7 +16,8 @@
 #include "vmm/base/error.h"
 #include "vmm/option_values.h"
 
-#define CONFIG_FILE_MAX (1u << 20)
+#define CONFIG_FILE_MAX      (1u << 20)
+#define CONFIG_FILE_LIST_MAX 256u /* elements of an array */
 
 /* Fills in the empty list @values, which the caller clears. 0, or -errno with @values empty. */
 int config_file_read(const char *path, struct option_values *values, struct error *err);

@@ -10,18 +10,21 @@
 
 int option_values_add(struct option_values *values, const struct option_value *value)
 {
-	struct option_value *items =
-		reallocarray(values->items, values->count + 1, sizeof(*values->items));
-	char *text;
+	struct option_value *items = calloc(values->count + 1, sizeof(*items));
+	char *text = strdup(value->text);
 
-	if (!items)
+	if (!items || !text) {
+		free(items);
+		free(text);
 		return -ENOMEM;
-	values->items = items;
-	text = strdup(value->text);
-	if (!text)
-		return -ENOMEM;
+	}
+	if (values->count)
+		memcpy(items, values->items, values->count * sizeof(*items));
 	items[values->count] = *value;
-	items[values->count++].text = text;
+	items[values->count].text = text;
+	free(values->items);
+	values->items = items;
+	values->count++;
 	return 0;
 }
 

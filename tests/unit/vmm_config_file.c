@@ -265,6 +265,18 @@ static void deep_nesting_is_refused(void **state)
 	assert_error(":1:", "depth");
 }
 
+static void length_of_a_list_is_bounded(void **state)
+{
+	static char json[16 + 3 * (CONFIG_FILE_LIST_MAX + 1)];
+
+	(void)state;
+	strcpy(json, "{\"disk\": [");
+	for (unsigned i = 0; i <= CONFIG_FILE_LIST_MAX; i++)
+		strcat(json, i ? ",1" : "1");
+	strcat(json, "]}");
+	assert_refused(json, ":1:10: ", "more than 256 elements");
+}
+
 static void size_of_a_file_is_bounded(void **state)
 {
 	static char json[CONFIG_FILE_MAX + 1];
@@ -370,6 +382,7 @@ int main(void)
 		cmocka_unit_test(braces_and_quotes_in_strings_move_no_place),
 		cmocka_unit_test(empty_and_binary_files_are_refused),
 		cmocka_unit_test(deep_nesting_is_refused),
+		cmocka_unit_test(length_of_a_list_is_bounded),
 		cmocka_unit_test(size_of_a_file_is_bounded),
 		cmocka_unit_test(only_regular_files_are_read),
 		cmocka_unit_test(what_is_printed_is_read_back),
