@@ -2,13 +2,16 @@
 
 EBB_BUILD_PACKAGES="gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-dev libfdt-dev
 	libcmocka-dev liburing-dev libjansson-dev libedit-dev libncurses-dev libxxhash-dev liblz4-dev
-	libzstd-dev libssl-dev libmicrohttpd-dev acpica-tools make python3"
+	libzstd-dev libssl-dev libmicrohttpd-dev acpica-tools make python3 scdoc"
 EBB_TEST_PACKAGES="libclang-rt-14-dev busybox-static device-tree-compiler kmod lz4 zstd xz-utils e2fsprogs mount
 	iproute2 passt qemu-system-x86 tmux util-linux chromium"
 
 # Of guest-images/debian.sh; uidmap is for those who are not root.
 EBB_DEBIAN_PACKAGES="mmdebstrap e2fsprogs uidmap"
 EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
+
+# For the man pages, completions and the Debian package.
+EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd mmdebstrap dpkg-dev"
 
 # install_packages PACKAGE…: installs those that are missing, as root or by sudo.
 install_packages() {

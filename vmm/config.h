@@ -17,6 +17,8 @@
 #define VM_NAME_MAX     64
 #define VM_DISK_ID_MAX  20 /* virtio-blk's serial string, virtio 1.2, section 5.2.6 */
 
+struct options_given;
+
 /* The host side of a serial port or console. */
 enum serial_kind {
 	SERIAL_STDIO,
@@ -91,7 +93,10 @@ struct vm_config {
 	struct swap_config swap;
 	struct swap_policy_config swap_auto;
 	struct metrics_config metrics;
-	const char *dump_dtb; /* NULL: no */
+	const char *dump_dtb;    /* NULL: no */
+	const char *config_path; /* --config; NULL: none */
+	bool print_config;
+	struct options_given *given; /* as text, by file and command line; see options.h */
 };
 
 #endif

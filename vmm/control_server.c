@@ -38,6 +38,7 @@ struct client {
 struct control_server {
 	struct event_loop *loop;
 	struct control_host host;
+	const struct control_socket *socket; /* borrowed */
 	int listen_fd;
 	struct event_source *listener;
 	struct event_source *timer;
@@ -486,7 +487,7 @@ static void on_listen(void *opaque, uint32_t events)
 		run_timer(server);
 		return;
 	}
-	if (control_socket_check_peer(fd, NULL)) {
+	if (control_socket_check_client(server->socket, fd)) {
 		close(fd);
 		return;
 	}
@@ -525,6 +526,7 @@ int control_server_create(struct event_loop *loop, struct control_socket *socket
 	server->host = *host;
 	if (!server->host.stall_ns)
 		server->host.stall_ns = CONTROL_STALL_NS;
+	server->socket = socket;
 	server->listen_fd = control_socket_fd(socket);
 	result = event_loop_add_timer(loop, on_timer, server, &server->timer);
 	if (result)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 struct control_socket {
 	int fd;
 	int lock_fd;
+	bool shared; /* with @group, whose members it serves */
+	gid_t group;
 	char path[CONTROL_PATH_MAX];
 	char lock_path[LOCK_PATH_MAX];
 };
@@ -82,8 +85,28 @@ int control_socket_find(const char *name, char path[CONTROL_PATH_MAX], struct er
 {
 	char directory[CONTROL_PATH_MAX];
 	int result = control_socket_directory(directory, sizeof(directory), err);
+	char system_path[CONTROL_PATH_MAX];
 
-	return result ? result : make_path(directory, name, path, err);
+	if (!result)
+		result = make_path(directory, name, path, err);
+	if (!result && access(path, F_OK) &&
+	    !make_path(CONTROL_SYSTEM_DIRECTORY, name, system_path, NULL) &&
+	    !access(system_path, F_OK))
+		memcpy(path, system_path, sizeof(system_path));
+	return result;
+}
+
+/* 0 with *info if @path lies in the system's directory and that is there, else -errno. */
+static int stat_system_directory(const char *path, struct stat *info)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash || (size_t)(slash - path) != strlen(CONTROL_SYSTEM_DIRECTORY) ||
+	    strncmp(path, CONTROL_SYSTEM_DIRECTORY, (size_t)(slash - path)) != 0)
+		return -ENOENT;
+	if (lstat(CONTROL_SYSTEM_DIRECTORY, info))
+		return -errno;
+	return S_ISDIR(info->st_mode) ? 0 : -ENOTDIR;
 }
 
 /* The default path for @name, in a directory that is made if need be and then checked. */
@@ -189,6 +212,17 @@ static int remove_stale(const char *path, const char *name, const struct sockadd
 	return result;
 }
 
+/* Its group may come in where the system's directory lets it. */
+static void share_with_group(struct control_socket *socket)
+{
+	struct stat info;
+
+	if (stat_system_directory(socket->path, &info) || (info.st_mode & 077) != 050)
+		return;
+	socket->shared = true;
+	socket->group = info.st_gid;
+}
+
 static int listen_at(struct control_socket *socket_, const struct sockaddr_un *address,
 		     struct error *err)
 {
@@ -203,7 +237,9 @@ static int listen_at(struct control_socket *socket_, const struct sockaddr_un *a
 				     socket_->path);
 		goto close_fd;
 	}
-	if (chmod(socket_->path, 0600) || listen(fd, 64)) {
+	if (chmod(socket_->path, socket_->shared ? 0660 : 0600) ||
+	    (socket_->shared && chown(socket_->path, (uid_t)-1, socket_->group)) ||
+	    listen(fd, 64)) {
 		result = error_errno(err, errno, "%s: control socket", socket_->path);
 		goto unlink_path;
 	}
@@ -230,6 +266,7 @@ int control_socket_claim(const char *name, const char *path, struct control_sock
 		result = fill_address(path, &address, err);
 		if (!result)
 			memcpy(socket->path, path, strlen(path) + 1);
+		share_with_group(socket);
 	} else {
 		result = prepare_default(name, socket->path, err);
 		if (!result)
@@ -285,18 +322,63 @@ const char *control_socket_path(const struct control_socket *socket)
 	return socket->path;
 }
 
+static int get_peer(int fd, struct ucred *peer)
+{
+	socklen_t length = sizeof(*peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) ? -errno : 0;
+}
+
 int control_socket_check_peer(int fd, pid_t *pid)
 {
 	struct ucred peer;
-	socklen_t length = sizeof(peer);
+	int result = get_peer(fd, &peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
-		return -errno;
-	if (peer.uid != geteuid() && peer.uid != 0)
-		return -EPERM;
+	if (result)
+		return result;
 	if (pid)
 		*pid = peer.pid;
-	return 0;
+	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EPERM;
+}
+
+/* The groups that the peer was in when it connected. */
+static bool peer_has_group(int fd, gid_t group)
+{
+	gid_t groups[256];
+	socklen_t length = sizeof(groups);
+	struct ucred peer;
+
+	if (!get_peer(fd, &peer) && peer.gid == group)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &length))
+		return false;
+	for (size_t i = 0; i < length / sizeof(groups[0]); i++) {
+		if (groups[i] == group)
+			return true;
+	}
+	return false;
+}
+
+int control_socket_check_client(const struct control_socket *socket, int fd)
+{
+	int result = control_socket_check_peer(fd, NULL);
+
+	if (result == -EPERM && socket->shared && peer_has_group(fd, socket->group))
+		return 0;
+	return result;
+}
+
+/* Whether who listens at @path is the user himself, root, or the owner of the system's directory. */
+static int check_server(const char *path, int fd)
+{
+	int result = control_socket_check_peer(fd, NULL);
+	struct stat info;
+	struct ucred peer;
+
+	if (result == -EPERM && !stat_system_directory(path, &info) && !get_peer(fd, &peer) &&
+	    peer.uid == info.st_uid)
+		return 0;
+	return result;
 }
 
 /* @flags: of socket(2). */
@@ -322,7 +404,7 @@ static int connect_to(const char *path, const char *name, int flags, int *fd, st
 					 name, path);
 		return error_errno(err, errnum, "%s: control socket of \"%s\"", path, name);
 	}
-	result = control_socket_check_peer(connected, NULL);
+	result = check_server(path, connected);
 	if (result) {
 		close(connected);
 		return error_say(err, -result, "%s: served by another user, so it is not trusted",

@@ -6,6 +6,10 @@
  * (flock) as long as the VM lives, so that two processes never both replace a stale socket. Both
  * files are removed by control_socket_release(). Peers are checked on both ends by SO_PEERCRED:
  * only the same user and root are served, and trusted.
+ *
+ * The machines of the system's service (ebb@.service) have theirs in CONTROL_SYSTEM_DIRECTORY, which
+ * nobody but root can have made. Its owner is trusted there by everybody; members of its group are
+ * served if it lets them in (mode 0750).
  */
 #ifndef EBB_VMM_CONTROL_SOCKET_H
 #define EBB_VMM_CONTROL_SOCKET_H
@@ -17,6 +21,8 @@
 
 /* As long as an address of a Unix socket can be, with its NUL. */
 #define CONTROL_PATH_MAX 108
+
+#define CONTROL_SYSTEM_DIRECTORY "/run/ebb-vms"
 
 struct control_socket;
 
@@ -41,7 +47,10 @@ int control_socket_directory(char *directory, size_t size, struct error *err);
 /* Whether the directory may be trusted: ours, 0700. -ENOENT if there is none. */
 int control_socket_check_directory(const char *directory, struct error *err);
 
-/* The path of @name's socket in the default directory. */
+/*
+ * The path of @name's socket: in the default directory, or in CONTROL_SYSTEM_DIRECTORY if only there
+ * is one.
+ */
 int control_socket_find(const char *name, char path[CONTROL_PATH_MAX], struct error *err);
 
 /*
@@ -53,7 +62,10 @@ int control_socket_connect(const char *path, const char *name, int *fd, struct e
 /* The same without ever waiting, and the socket does not block: -EAGAIN if the VM is slow to accept. */
 int control_socket_connect_nowait(const char *path, const char *name, int *fd, struct error *err);
 
-/* Whether the peer of connected @fd is this user or root; its pid if @pid. 0, -EPERM, -errno. */
+/* Whether the peer of connected @fd is this user or root; its pid in any case if @pid. 0, -EPERM, -errno. */
 int control_socket_check_peer(int fd, pid_t *pid);
+
+/* Whether the machine of @socket serves the peer of connected @fd. 0, -EPERM, -errno. */
+int control_socket_check_client(const struct control_socket *socket, int fd);
 
 #endif

@@ -66,8 +66,8 @@ struct fleet {
 int fleet_run(const struct fleet *fleet, struct error *err);
 
 /*
- * The names of all machines of this user, from the sockets in the default directory, sorted; some
- * may be left from machines that were killed. To be freed. 0 (also without any) or -errno with @err.
+ * The names of all machines of this user, from the sockets in the default directory, sorted, and
+ * those of the system's service that the user reaches; some may be left from machines that were killed. To be freed. 0 (also without any) or -errno with @err.
  */
 int fleet_discover(struct fleet_name **names, size_t *count, struct error *err);
 

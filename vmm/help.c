@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/base/checked.h"
+#include "vmm/help_json.h"
 
 static const char general_help[] =
 	"usage: ebb COMMAND [ARGUMENTS]\n"
@@ -22,6 +23,7 @@ static const char general_help[] =
 static const char run_help[] =
 	"usage: ebb run --kernel FILE [OPTIONS]\n"
 	"       ebb run --disk NAME.raw [OPTIONS]\n"
+	"       ebb run --config FILE [OPTIONS]\n"
 	"\n"
 	"  --kernel FILE          Linux bzImage or an ELF kernel with a PVH note (vmlinux). Without it,\n"
 	"                         NAME.vmlinuz beside the first disk NAME.raw is taken, and NAME.initrd\n"
@@ -82,9 +84,16 @@ static const char run_help[] =
 	"  --metrics-public on|off\n"
 	"                         whether the address may be one that other hosts reach (default off)\n"
 	"  --dump-dtb FILE        write the machine's device tree to FILE\n"
+	"  --config FILE          options from a JSON object: {\"kernel\": \"vmlinuz\", \"cpus\": 2,\n"
+	"                         \"disk\": [\"a.raw\", \"b.raw,ro\"], \"swap-encrypt\": false}. Options on the\n"
+	"                         command line win; those that may be repeated add to the file's.\n"
+	"                         Paths are relative to the current directory in both\n"
+	"  --print-config         print all options given as such an object, and start nothing\n"
 	"\n"
 	"On a terminal: Ctrl-A c opens the console, Ctrl-A x quits, Ctrl-A Ctrl-A sends Ctrl-A,\n"
 	"Ctrl-A h lists these keys. SIGTERM asks the guest to power down, a second one quits.\n"
+	"With --config and without a terminal on standard input, SIGHUP reads the file again: a new\n"
+	"swap-auto takes effect at once, everything else at the next start.\n"
 	"Exit status: 0 the guest powered off or was told to quit, 1 it failed, 2 wrong usage.\n";
 
 static const char ctl_help[] =
@@ -194,7 +203,10 @@ static const char check_help[] =
 	"Tries whether this host can run guests and swap them out, and says for each thing that is\n"
 	"missing the command that mends it.\n";
 
-static const char help_help[] = "usage: ebb help [COMMAND]\n";
+static const char help_help[] =
+	"usage: ebb help [--json] [COMMAND]\n"
+	"\n"
+	"--json prints every subcommand, option and console command as one object.\n";
 static const char version_help[] = "usage: ebb version\n";
 
 static const struct {
@@ -206,6 +218,19 @@ static const struct {
 	{"check", check_help}, {"help", help_help}, {"version", version_help},
 	{"top", top_help},
 };
+
+const char *help_summary(void)
+{
+	return general_help;
+}
+
+const char *help_topic(size_t i, const char **text)
+{
+	if (i >= ARRAY_SIZE(topics))
+		return NULL;
+	*text = topics[i].text;
+	return topics[i].name;
+}
 
 int help_print(FILE *out, const char *command)
 {
@@ -228,6 +253,8 @@ int help_main(int argc, char **argv)
 		help_print(stderr, "help");
 		return 2;
 	}
+	if (argc == 2 && !strcmp(argv[1], "--json"))
+		return help_json_print(stdout) ? 1 : 0;
 	if (help_print(stdout, argc == 2 ? argv[1] : NULL)) {
 		fprintf(stderr, "ebb help: there is no command \"%s\"; see `ebb help`\n", argv[1]);
 		return 2;

@@ -9,7 +9,10 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
+#include "vmm/config_file.h"
+#include "vmm/option_values.h"
 #include "vmm/options_console.h"
+#include "vmm/options_given.h"
 #include "vmm/options_metrics.h"
 #include "vmm/options_net.h"
 #include "vmm/options_swap.h"
@@ -211,6 +214,19 @@ static int parse_dump_dtb(struct vm_config *config, char *text, struct error *er
 	return parse_path(&config->dump_dtb, "dump-dtb", text, err);
 }
 
+static int parse_config(struct vm_config *config, char *text, struct error *err)
+{
+	return parse_path(&config->config_path, "config", text, err);
+}
+
+static int parse_print_config(struct vm_config *config, char *text, struct error *err)
+{
+	(void)text;
+	(void)err;
+	config->print_config = true;
+	return 0;
+}
+
 const struct run_option run_options[] = {
 	{"name", "NAME", "the VM's name for ctl, console and ls", false, parse_name},
 	{"kernel", "FILE", "bzImage, or ELF with a PVH entry; ebb looks at the file", false,
@@ -248,8 +264,16 @@ const struct run_option run_options[] = {
 	{"metrics-public", "on|off", "whether other hosts may reach the metrics", false,
 	 options_parse_metrics_public},
 	{"dump-dtb", "FILE", "write the device tree to FILE and exit", false, parse_dump_dtb},
+	{"config", "FILE", "read options from FILE, a JSON object", false, parse_config},
+	{"print-config", NULL, "print the options as such an object and exit", false,
+	 parse_print_config},
 };
 const size_t run_option_count = ARRAY_SIZE(run_options);
+
+bool options_in_file(const struct run_option *option)
+{
+	return option->parse != parse_config && option->parse != parse_print_config;
+}
 
 #define HELP_INDEX   ARRAY_SIZE(run_options)
 #define FIRST_OPTION 256 /* getopt's values, beyond any character */
@@ -260,27 +284,40 @@ static void make_long_options(struct option *options)
 	for (size_t i = 0; i < run_option_count; i++)
 		options[i] = (struct option){
 			.name = run_options[i].name,
-			.has_arg = required_argument,
+			.has_arg = run_options[i].argument ? required_argument : no_argument,
 			.val = FIRST_OPTION + (int)i,
 		};
 	options[HELP_INDEX] = (struct option){.name = "help", .val = 'h'};
 	options[HELP_INDEX + 1] = (struct option){0};
 }
 
-int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err)
+/* What getopt did not take, of @word. @known: the option, which has no argument but got one. */
+static int say_no_option(const char *word, int known, struct error *err)
 {
+	size_t length = strncmp(word, "--", 2) ? 0 : strcspn(word + 2, "=");
+	const struct run_option *nearest = option_nearest(word + 2, length, false);
+
+	if (known >= FIRST_OPTION)
+		return error_say(err, EINVAL, "%.80s: --%s has no argument", word,
+				 run_options[known - FIRST_OPTION].name);
+	if (nearest)
+		return error_say(err, EINVAL,
+				 "%.80s: no such option; did you mean --%s? See `ebb help run`",
+				 word, nearest->name);
+	return error_say(err, EINVAL, "%.80s: no such option; see `ebb help run`", word);
+}
+
+/* The options in @argv, whose texts stay where they are. @line has room for @argc. */
+static int collect(int argc, char **argv, struct option_values *line, struct error *err)
+{
+	static char nothing[1];
 	struct option long_options[ARRAY_SIZE(run_options) + 2];
 
 	make_long_options(long_options);
-	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
-	options_console_defaults(config);
-	options_swap_defaults(config);
-	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
 	optind = 0; /* start anew; messages are ours */
 	opterr = 0;
 	for (;;) {
 		int id = getopt_long(argc, argv, "+:h", long_options, NULL);
-		int result;
 
 		if (id == -1)
 			break;
@@ -289,21 +326,127 @@ int options_parse_run(int argc, char **argv, struct vm_config *config, struct er
 					 "%.80s: an argument is missing; see `ebb help run`",
 					 argv[optind - 1]);
 		if (id == '?')
-			return error_say(err, EINVAL, "%.80s: no such option; see `ebb help run`",
-					 argv[optind - 1]);
+			return say_no_option(argv[optind - 1], optopt, err);
 		if (id == 'h')
 			return OPTIONS_HELP;
-		result = run_options[id - FIRST_OPTION].parse(config, optarg, err);
-		if (result)
-			return result;
+		line->items[line->count++] = (struct option_value){
+			.option = &run_options[id - FIRST_OPTION],
+			.text = optarg ? optarg : nothing,
+		};
 	}
 	if (optind < argc)
 		return error_say(err, EINVAL, "\"%.80s\" belongs to no option; see `ebb help run`",
 				 argv[optind]);
+	return OPTIONS_OK;
+}
+
+/* Whether the command line, behind the file in @values, has its own word on the option of @value. */
+static bool is_void(const struct option_values *values, const struct option_value *value)
+{
+	for (size_t i = 0; i < values->count && value->line && !value->option->repeats; i++) {
+		if (!values->items[i].line && values->items[i].option == value->option)
+			return true;
+	}
+	return false;
+}
+
+/* @path: of the file that values may be from. */
+static int apply(struct vm_config *config, const struct option_values *values, const char *path,
+		 struct error *err)
+{
+	for (size_t i = 0; i < values->count; i++) {
+		const struct option_value *value = &values->items[i];
+		struct vm_config aside = *config;
+		int result = value->option->parse(is_void(values, value) ? &aside : config,
+						  value->text, err);
+
+		if (!result)
+			continue;
+		if (value->line)
+			config_file_locate(path, value, err);
+		return result;
+	}
+	return 0;
+}
+
+static void set_defaults(struct vm_config *config)
+{
+	*config = (struct vm_config){.memory_bytes = MEMORY_DEFAULT, .cpus = 1};
+	options_console_defaults(config);
+	options_swap_defaults(config);
+	snprintf(config->name, sizeof(config->name), "vm-%d", (int)getpid());
+}
+
+/* After the last option: what makes sense only together. */
+static int settle(struct vm_config *config, struct error *err)
+{
 	if (!config->kernel && config->disk_count == 0) /* one may lie beside a disk */
 		return error_say(err, EINVAL, "no kernel; give one by --kernel FILE");
 	if (options_settle_metrics(config, err) || options_settle_console(config, err) ||
 	    options_settle_swap(config, err) || options_settle_nets(config, err))
 		return -EINVAL;
 	return settle_disk_ids(config, err);
+}
+
+/* The last of @option's texts; NULL: it was not given. */
+static const char *last_text(const struct option_values *values, const char *option)
+{
+	const char *text = NULL;
+
+	for (size_t i = 0; i < values->count; i++) {
+		if (!strcmp(values->items[i].option->name, option))
+			text = values->items[i].text;
+	}
+	return text;
+}
+
+/* @line's texts as they were typed, and the file's. */
+static int take(struct vm_config *config, const struct option_values *line, struct error *err)
+{
+	const char *path = last_text(line, "config");
+	int result = 0;
+
+	if (path || last_text(line, "print-config"))
+		result = options_given_create(path, line, &config->given, err);
+	if (!result)
+		result = apply(config, config->given ? &config->given->parsed : line, path, err);
+	if (!result)
+		result = settle(config, err);
+	if (result)
+		options_release(config);
+	return result;
+}
+
+int options_parse_run(int argc, char **argv, struct vm_config *config, struct error *err)
+{
+	struct option_values line = {.items = calloc((size_t)argc, sizeof(*line.items))};
+	int result;
+
+	set_defaults(config);
+	if (!line.items)
+		return error_errno(err, ENOMEM, "options");
+	result = collect(argc, argv, &line, err);
+	if (result == OPTIONS_OK)
+		result = take(config, &line, err);
+	free(line.items);
+	if (result == OPTIONS_OK && config->print_config)
+		return OPTIONS_PRINT;
+	return result;
+}
+
+int options_reread(const struct vm_config *running, struct vm_config *fresh, struct error *err)
+{
+	set_defaults(fresh);
+	return take(fresh, &running->given->line, err);
+}
+
+int options_print(const struct vm_config *config, char **text, struct error *err)
+{
+	return config_file_format(&config->given->merged, text, err);
+}
+
+void options_release(struct vm_config *config)
+{
+	options_given_destroy(config->given);
+	config->given = NULL;
 }

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/log.h"
+#include "vmm/base/notify.h"
 #include "vmm/boot_files.h"
 #include "vmm/chardev.h"
 #include "vmm/console_spawn.h"
@@ -23,6 +25,7 @@
 #include "vmm/metrics.h"
 #include "vmm/options.h"
 #include "vmm/recorder.h"
+#include "vmm/reload.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
@@ -47,7 +50,8 @@ struct run {
 	struct console_spawn *console;
 	int signal_fd;
 	bool asked_to_end; /* a first SIGTERM came */
-	int status;        /* of the exit */
+	bool reloads; /* SIGHUP means that the file has changed, not that the terminal has gone */
+	int status;   /* of the exit */
 };
 
 static void end(struct run *run, int status)
@@ -76,6 +80,28 @@ static void on_end_signal(struct run *run)
 		log_warning("%s; signal again to end it", err.text);
 	else
 		log_info("asking the guest to power down; signal again to end it at once");
+	notify_send("STOPPING=1\nSTATUS=Asking the guest to power down");
+}
+
+static void tell_ready(struct run *run)
+{
+	notify_send("READY=1\nSTATUS=Running: %s, %llu MiB, %u vCPU%s", run->config.name,
+		    (unsigned long long)(run->config.memory_bytes >> 20), run->config.cpus,
+		    run->config.cpus > 1 ? "s" : "");
+}
+
+static void on_reload_signal(struct run *run)
+{
+	struct error err;
+
+	if (run->asked_to_end)
+		return;
+	notify_reloading();
+	if (reload(&run->config, run->automation, &err))
+		log_error("%s; the configuration stays as it is", err.text);
+	else
+		log_info("%s: read again", run->config.config_path);
+	tell_ready(run);
 }
 
 static void resize_console(struct run *run)
@@ -98,6 +124,8 @@ static void on_signal(void *opaque, uint32_t events)
 	while (read(run->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGWINCH)
 			resize_console(run);
+		else if (info.ssi_signo == SIGHUP && run->reloads)
+			on_reload_signal(run);
 		else
 			on_end_signal(run);
 	}
@@ -304,6 +332,7 @@ static int serve(struct run *run, struct error *err)
 	if (result)
 		return result;
 	events_look(run->events);
+	tell_ready(run);
 	result = event_loop_run(run->loop);
 	if (result)
 		return error_errno(err, -result, "event loop");
@@ -332,6 +361,7 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 static void tear_down(struct run *run, int status)
 {
 	events_end(run->events, "quit");
+	notify_send("STOPPING=1\nSTATUS=Ending");
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
 	recorder_destroy(run->recorder);
@@ -371,22 +401,50 @@ static int run_machine(struct run *run, uint64_t start_ns)
 	return run->status;
 }
 
+/* --print-config */
+static int print_config(const struct vm_config *config)
+{
+	struct error err;
+	char *text;
+
+	if (options_print(config, &text, &err)) {
+		log_error("%s", err.text);
+		return 1;
+	}
+	fputs(text, stdout);
+	free(text);
+	if (fflush(stdout)) {
+		log_error("standard output: the configuration could not be written");
+		return 1;
+	}
+	return 0;
+}
+
 int run_main(int argc, char **argv)
 {
 	uint64_t start_ns = clock_monotonic_ns();
 	struct run run = {.signal_fd = -1};
 	struct error err;
+	int status;
 
 	/* Threads share one heap: they allocate little, and each heap of its own costs RSS. */
 	mallopt(M_ARENA_MAX, 1);
 	switch (options_parse_run(argc, argv, &run.config, &err)) {
 	case OPTIONS_OK:
-		return run_machine(&run, start_ns);
+		run.reloads = run.config.config_path && !isatty(STDIN_FILENO);
+		status = run_machine(&run, start_ns);
+		break;
+	case OPTIONS_PRINT:
+		status = print_config(&run.config);
+		break;
 	case OPTIONS_HELP:
 		help_print(stdout, "run");
-		return 0;
+		status = 0;
+		break;
 	default:
 		log_error("%s", err.text);
 		return 2;
 	}
+	options_release(&run.config);
+	return status;
 }

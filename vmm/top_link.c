@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/control_protocol.h"
@@ -14,30 +13,13 @@
 
 int top_link_open(struct top_link *link, const char *name)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	char path[CONTROL_PATH_MAX];
 	int result = control_socket_find(name, path, NULL);
-	int fd;
 
-	_Static_assert(sizeof(path) <= sizeof(address.sun_path), "a path fits");
 	*link = (struct top_link){.fd = -1};
-	if (result)
-		return result;
-	memcpy(address.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	/* On a Unix socket this is done at once, or refused with EAGAIN. */
-	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)))
-		result = -errno;
-	else
-		result = control_socket_check_peer(fd, NULL);
-	if (result) {
-		close(fd);
-		return result;
-	}
-	link->fd = fd;
-	return 0;
+	if (!result)
+		result = control_socket_connect_nowait(path, name, &link->fd, NULL);
+	return result;
 }
 
 void top_link_close(struct top_link *link)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/control_socket.h"
@@ -183,18 +184,11 @@ static bool name_of(const char *file, char name[static VM_NAME_MAX + 1])
 	return !options_check_name(name, NULL);
 }
 
-static int look_around(struct top_poll *poll, struct error *err)
+static int look_into(struct top_poll *poll, const char *directory, struct error *err)
 {
-	char directory[CONTROL_PATH_MAX];
-	int result = control_socket_directory(directory, sizeof(directory), err);
 	struct dirent *entry;
-	DIR *listing;
+	DIR *listing = opendir(directory);
 
-	if (!result)
-		result = control_socket_check_directory(directory, err);
-	if (result)
-		return result == -ENOENT ? 0 : result; /* no directory: no machines */
-	listing = opendir(directory);
 	if (!listing)
 		return error_errno(err, errno, "%s", directory);
 	while ((entry = readdir(listing))) {
@@ -205,6 +199,23 @@ static int look_around(struct top_poll *poll, struct error *err)
 	}
 	closedir(listing);
 	return 0;
+}
+
+static int look_around(struct top_poll *poll, struct error *err)
+{
+	char directory[CONTROL_PATH_MAX];
+	int result = control_socket_directory(directory, sizeof(directory), err);
+
+	if (!result)
+		result = control_socket_check_directory(directory, err);
+	if (!result)
+		result = look_into(poll, directory, err);
+	else if (result == -ENOENT)
+		result = 0; /* no directory: no machines */
+	/* Those of the system's service; who may not look there has none there. */
+	if (!result && !access(CONTROL_SYSTEM_DIRECTORY, R_OK | X_OK))
+		look_into(poll, CONTROL_SYSTEM_DIRECTORY, NULL);
+	return result;
 }
 
 static void forget_unseen(struct top_poll *poll, uint64_t now_ns)

@@ -22,6 +22,8 @@
 /* ACPI sleep control register: SLP_TYP in bits 2-4, SLP_EN (ACPI 6.4, section 4.8.3.7). */
 #define SLEEP_VALUE       (PLATFORM_SLEEP_S5 << 2 | 1 << 5)
 #define I8042_PULSE_RESET 0xfe
+#define PIC2_COMMAND      0xa0 /* of the 8259 for IRQ 8 to 15 */
+#define PIC_READ_REQUESTS 0x0a
 
 _Noreturn void worker(uint64_t start_info);
 
@@ -335,10 +337,27 @@ static void start_devices(void)
 	}
 }
 
+/*
+ * A guest without interrupts sees the edge of the power button in the second interrupt controller's
+ * request register, where it stays.
+ */
+static void wait_for_input_or_button(void)
+{
+	while (!serial_has_input()) {
+		outb(PIC2_COMMAND, PIC_READ_REQUESTS);
+		if (inb(PIC2_COMMAND) & 1u << (PLATFORM_GED_GSI - 8))
+			do_poweroff(NULL);
+		for (unsigned i = 0; i < 2000; i++)
+			cpu_pause();
+	}
+}
+
 _Noreturn void worker(uint64_t start_info)
 {
 	static char line[256];
 	const char *problem = machine_discover(start_info);
+	/* For others the button has no effect. */
+	bool button = str_equal(machine.cmdline, "test button");
 
 	serial_init(machine.serial_port);
 	if (!machine.has_dtb)
@@ -356,7 +375,10 @@ _Noreturn void worker(uint64_t start_info)
 	print("@ready bare dtb=%u free_pages=%u cmdline=%s\r\n", (uint64_t)machine.has_dtb,
 	      memory_free_pages(), machine.cmdline);
 	for (;;) {
-		vsock_poll_until(serial_has_input);
+		if (button)
+			wait_for_input_or_button();
+		else
+			vsock_poll_until(serial_has_input);
 		serial_read_line(line, sizeof(line));
 		execute(line);
 	}

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* Each ends at a NUL. */
 	for (size_t at = 0; at < size && argc <= WORDS_MAX; at += strlen(text + at) + 1)
 		argv[argc++] = text + at;
-	options_parse_run(argc, argv, &config, &err);
+	if (options_parse_run(argc, argv, &config, &err) != OPTIONS_HELP)
+		options_release(&config);
 	free(text);
 	return 0;
 }

@@ -88,7 +88,7 @@ class Ends(BareCase):
         guest = self.bare()
         guest.signal(signal.SIGTERM)
         guest.expect_error("signal again")
-        # The bare guest has no power button: it goes on.
+        # This bare guest does not look at its power button: it goes on.
         guest.serial.command("ping")
         guest.signal(signal.SIGTERM)
         self.assertEqual(guest.wait(), 0)

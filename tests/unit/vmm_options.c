@@ -449,6 +449,10 @@ static void wrong_usage_is_refused(void **state)
 	assert_refused("", "--kernel FILE");
 	assert_refused("--memory 64M", "--kernel FILE");
 	assert_refused("--kernel k --frobnicate", "--frobnicate: no such option");
+	assert_refused("--kernel k --memroy 1G", "did you mean --memory?");
+	assert_refused("--kernel k --dsk=a", "did you mean --disk?");
+	assert_refused("--kernel k --swap", "--swap: no such option");
+	assert_refused("--kernel k --print-config=x", "has no argument");
 	assert_refused("--kernel k -z", "-z: no such option");
 	assert_refused("--kernel k --memory", "--memory: an argument is missing");
 	assert_refused("--kernel k stray", "\"stray\"");
