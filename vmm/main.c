@@ -10,7 +10,7 @@
 #include "vmm/report.h"
 #include "vmm/run.h"
 #include "vmm/swap_all.h"
-#include "vmm/top.h"
+#include "vmm/top/top.h"
 
 static int version_main(int argc, char **argv)
 {

@@ -3,7 +3,7 @@
 
 #include "vmm/base/size.h"
 #include "vmm/render_internal.h"
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 #define CELLS_IN_A_ROW 64u
 

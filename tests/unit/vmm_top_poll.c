@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/top_poll.h"
+#include "vmm/top/poll.h"
 
 #define MACHINES 100
 

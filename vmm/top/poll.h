@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "vmm/base/error.h"
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 /* A machine that has not answered for so long is called silent. */
 #define TOP_SILENT_NS 2000000000ull

@@ -3,7 +3,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
-#include "vmm/top_draw_internal.h"
+#include "vmm/top/draw_internal.h"
 
 const struct top_glyphs *draw_glyphs(const struct top_look *look)
 {

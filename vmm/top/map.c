@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "vmm/render_internal.h"
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 /* Which of the answer's arrays are shown as what. */
 static const struct {

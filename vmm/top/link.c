@@ -1,4 +1,4 @@
-#include "vmm/top_link.h"
+#include "vmm/top/link.h"
 
 #include <errno.h>
 #include <stdlib.h>

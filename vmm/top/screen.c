@@ -5,8 +5,8 @@
 #include <wchar.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/top_screen.h"
-#include "vmm/top_view.h"
+#include "vmm/top/screen.h"
+#include "vmm/top/view.h"
 
 /* How long an escape may be the beginning of a key's sequence. */
 #define ESCAPE_MS 25

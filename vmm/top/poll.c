@@ -1,4 +1,4 @@
-#include "vmm/top_poll.h"
+#include "vmm/top/poll.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "vmm/control_socket.h"
 #include "vmm/options.h"
 #include "vmm/render_internal.h"
-#include "vmm/top_link.h"
+#include "vmm/top/link.h"
 
 /* Answers that one machine may owe: status, swap status, memory-map. */
 #define OWED_MAX 8u

@@ -1,4 +1,4 @@
-#include "vmm/top_draw_internal.h"
+#include "vmm/top/draw_internal.h"
 
 #include "vmm/base/checked.h"
 

@@ -1,4 +1,4 @@
-#include "vmm/top.h"
+#include "vmm/top/top.h"
 
 #include <getopt.h>
 #include <langinfo.h>
@@ -13,9 +13,9 @@
 #include "vmm/base/clock.h"
 #include "vmm/help.h"
 #include "vmm/options.h"
-#include "vmm/top_draw.h"
-#include "vmm/top_poll.h"
-#include "vmm/top_screen.h"
+#include "vmm/top/draw.h"
+#include "vmm/top/poll.h"
+#include "vmm/top/screen.h"
 
 /* Between two pictures, so that many answers make one. */
 #define FRAME_NS (50 * NS_PER_MS)

@@ -1,4 +1,4 @@
-#include "vmm/top_view.h"
+#include "vmm/top/view.h"
 
 #include <stdio.h>
 #include <string.h>

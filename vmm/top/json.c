@@ -1,6 +1,6 @@
 /* `ebb top --json`. */
 #include "vmm/commands_internal.h"
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 static const char *health_name(enum top_health health)
 {

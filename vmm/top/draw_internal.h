@@ -1,11 +1,11 @@
 /*
- * What vmm/top_draw*.c share: top_draw.c has the frame and the help, top_draw_list.c the list,
- * top_draw_vm.c one machine, top_draw_parts.c bars and numbers.
+ * What vmm/top/draw*.c share: draw.c has the frame and the help, draw_list.c the list,
+ * draw_vm.c one machine, draw_parts.c bars and numbers.
  */
 #ifndef EBB_VMM_TOP_DRAW_INTERNAL_H
 #define EBB_VMM_TOP_DRAW_INTERNAL_H
 
-#include "vmm/top_draw.h"
+#include "vmm/top/draw.h"
 
 struct top_glyphs {
 	uint32_t kinds[TOP_KINDS];

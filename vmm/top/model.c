@@ -1,4 +1,4 @@
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 #include <stdarg.h>
 #include <stdio.h>

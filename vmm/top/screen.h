@@ -6,7 +6,7 @@
 #define EBB_VMM_TOP_SCREEN_H
 
 #include "vmm/base/error.h"
-#include "vmm/top_canvas.h"
+#include "vmm/top/canvas.h"
 
 /* 0, or -errno with @err: a terminal type that is not known, say. */
 int top_screen_open(struct error *err);

@@ -1,7 +1,7 @@
 /* The list of machines. */
 #include <string.h>
 
-#include "vmm/top_draw_internal.h"
+#include "vmm/top/draw_internal.h"
 
 /* Which row is what; -1: there is no room for it. */
 struct layout {

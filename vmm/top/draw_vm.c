@@ -6,7 +6,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
 #include "vmm/render_internal.h"
-#include "vmm/top_draw_internal.h"
+#include "vmm/top/draw_internal.h"
 
 #define LABEL_WIDTH  12 /* an address and a blank */
 #define LEGEND_WIDTH 26

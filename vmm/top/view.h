@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "vmm/top_model.h"
+#include "vmm/top/model.h"
 
 enum top_screen {
 	SCREEN_LIST,

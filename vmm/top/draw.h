@@ -9,9 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/top_canvas.h"
-#include "vmm/top_model.h"
-#include "vmm/top_view.h"
+#include "vmm/top/canvas.h"
+#include "vmm/top/model.h"
+#include "vmm/top/view.h"
 
 struct top_look {
 	bool utf8;        /* block characters; else ASCII */

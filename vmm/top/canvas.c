@@ -1,4 +1,4 @@
-#include "vmm/top_canvas.h"
+#include "vmm/top/canvas.h"
 
 #include <errno.h>
 #include <stdarg.h>
