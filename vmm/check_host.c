@@ -267,7 +267,7 @@ static void check_overcommit(struct check_report *report)
 
 	if (!file)
 		return;
-	if (fscanf(file, "%d", &mode) != 1)
+	if (fscanf(file, "%d", &mode) != 1) /* NOLINT(cert-err34-c): the kernel wrote it */
 		mode = 0;
 	fclose(file);
 	result = check_add(report, "overcommit", CHECK_OPTIONAL, mode != 2,

@@ -30,6 +30,7 @@ bool metrics_process_parse_stat(const char *text, struct metrics_process *proces
 	const char *rest = strrchr(text, ')');
 	uint64_t user, system, pages;
 
+	/* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
 	if (!rest || sscanf(rest + 1,
 			    " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
 			    " %*d %*d %*d %*d %" SCNu64 " %*d %" SCNu64 " %" SCNu64 " %" SCNu64,

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "vmm/base/size.h"
+
 static int say_form(const char *text, struct error *err)
 {
 	return error_say(
@@ -18,11 +20,13 @@ static int say_form(const char *text, struct error *err)
 
 static bool parse_port(const char *text, uint16_t *port)
 {
-	size_t length = strlen(text);
+	uint64_t number;
 
-	if (!length || length > 5 || strspn(text, "0123456789") != length || atoi(text) > 65535)
+	/* A suffix that size_parse() would take is no digit. */
+	if (strspn(text, "0123456789") != strlen(text) || size_parse(text, &number) ||
+	    number > UINT16_MAX)
 		return false;
-	*port = (uint16_t)atoi(text);
+	*port = (uint16_t)number;
 	return true;
 }
 

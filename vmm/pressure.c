@@ -46,6 +46,7 @@ static bool find_kib(const char *text, const char *name, uint64_t *kib)
 			return false;
 		line++;
 	}
+	/* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
 	return sscanf(line + length, "%" SCNu64, kib) == 1;
 }
 

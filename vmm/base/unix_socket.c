@@ -13,7 +13,7 @@
 
 #define BACKLOG       128
 #define LOCK_ATTEMPTS 100
-#define LOCK_NAP_NS   (10 * 1000 * 1000)
+#define LOCK_NAP_NS   10000000
 
 static int fill_address(const char *path, struct sockaddr_un *address)
 {

@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -212,10 +213,10 @@ static int print_columns(void)
 {
 	struct winsize size;
 	const char *columns = getenv("COLUMNS");
-	int number = columns ? atoi(columns) : 0;
+	long number = columns ? strtol(columns, NULL, 10) : 0;
 
-	if (number > 0)
-		return number;
+	if (number > 0 && number <= INT_MAX)
+		return (int)number;
 	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
 		return size.ws_col;
 	return PRINT_COLUMNS;
