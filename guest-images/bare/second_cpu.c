@@ -51,6 +51,9 @@ void second_cpu_flip(volatile uint64_t *place, uint64_t first, uint64_t value)
 	second.count = 0;
 	__atomic_store_n(&second.resting, false, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&second.place, place, __ATOMIC_SEQ_CST);
+	/* The host may not have run it for a while. */
+	while (!__atomic_load_n(&second.count, __ATOMIC_ACQUIRE))
+		cpu_pause();
 }
 
 uint64_t second_cpu_stop(void)
@@ -74,6 +77,6 @@ _Noreturn void second_cpu_work(void)
 		}
 		*place = second.first;
 		*place = second.second;
-		second.count++;
+		__atomic_store_n(&second.count, second.count + 1, __ATOMIC_RELEASE);
 	}
 }

@@ -12,7 +12,7 @@
 /* Starts it, once. False: the machine has one CPU, or it does not come. */
 bool second_cpu_start(void);
 
-/* Lets it write @first and @second to *@place (8 bytes, aligned) until second_cpu_stop(). */
+/* Has it write @first and @second to *@place (8 bytes, aligned) until second_cpu_stop(). */
 void second_cpu_flip(volatile uint64_t *place, uint64_t first, uint64_t second);
 /* How often it wrote. It does not write any more. */
 uint64_t second_cpu_stop(void);

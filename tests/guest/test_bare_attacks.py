@@ -72,7 +72,7 @@ class Attacks(BareCase):
             print(f"{kind}.{queue}.{result['name']}: {result['requests']} requests, {result['flips']} flips, "
                   f"{result['broken']} resets")
             self.assertEqual(result["healthy"], 1)
-            self.assertGreater(result["flips"], 1000)
+            self.assertGreaterEqual(result["flips"], result["requests"])
         self.assertEqual(guest.ctl("status")["state"], "running")
         self.assert_untouched(bystander)
 
