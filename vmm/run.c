@@ -1,12 +1,14 @@
 #include "vmm/run.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/vsock_muxer.h"
@@ -23,7 +25,10 @@
 #include "vmm/help.h"
 #include "vmm/machine.h"
 #include "vmm/metrics.h"
+#include "vmm/metrics_process.h"
+#include "vmm/opener.h"
 #include "vmm/options.h"
+#include "vmm/pressure.h"
 #include "vmm/recorder.h"
 #include "vmm/reload.h"
 #include "vmm/swap_auto.h"
@@ -183,24 +188,14 @@ static void on_machine_event(void *opaque, uint32_t events)
 	}
 }
 
-static void on_console_done(void *opaque)
-{
-	struct run *run = opaque;
-
-	console_spawn_destroy(run->console);
-	run->console = NULL;
-}
-
 static void on_escape(void *opaque)
 {
 	struct run *run = opaque;
 	struct error err;
 
-	if (run->console)
-		return;
-	if (console_spawn_start(run->loop, run->terminal, run->config.name,
-				control_socket_path(run->socket), on_console_done, run,
-				&run->console, &err))
+	if (run->console &&
+	    console_spawn_start(run->console, run->loop, run->terminal, run->config.name,
+				control_socket_path(run->socket), &err))
 		log_error("%s", err.text);
 }
 
@@ -258,6 +253,11 @@ static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
 	if (result)
 		return result;
 	result = take_signals(run, err);
+	if (!result && isatty(STDIN_FILENO) &&
+	    (run->config.serial == SERIAL_STDIO || run->config.console == SERIAL_STDIO))
+		result = console_spawn_create(&run->console, err);
+	if (!result && run->reloads)
+		result = opener_start(run->config.config_path, err);
 	if (result)
 		return result;
 	result =
@@ -322,11 +322,23 @@ static int listen_to_all(struct run *run, struct error *err)
 	return 0;
 }
 
+/* What is read while the guest runs, and would be opened then. */
+static void keep_open(void)
+{
+	/* Both read files, and would at their first use. */
+	json_object_seed(0);
+	tzset();
+	notify_keep_open();
+	pressure_keep_open();
+	metrics_process_keep_open();
+}
+
 static int serve(struct run *run, struct error *err)
 {
 	int result;
 
 	result = listen_to_all(run, err);
+	keep_open();
 	if (!result)
 		result = machine_start(run->machine, err);
 	if (result)
@@ -367,6 +379,7 @@ static void tear_down(struct run *run, int status)
 	recorder_destroy(run->recorder);
 	swap_auto_destroy(run->automation);
 	console_spawn_destroy(run->console);
+	opener_stop();
 	if (run->machine) {
 		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))
 			leave_stuck(run, status);
