@@ -31,6 +31,7 @@
 #include "vmm/pressure.h"
 #include "vmm/recorder.h"
 #include "vmm/reload.h"
+#include "vmm/sandbox.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
@@ -322,15 +323,37 @@ static int listen_to_all(struct run *run, struct error *err)
 	return 0;
 }
 
-/* What is read while the guest runs, and would be opened then. */
-static void keep_open(void)
+/* What a line's end is there for: its socket is removed, a pty's reader is waited for. */
+static size_t add_line(struct sandbox_file *file, enum serial_kind kind, const char *path)
 {
+	*file = (struct sandbox_file){path,
+				      kind == SERIAL_PTY ? SANDBOX_FILE_READ : SANDBOX_FILE_REMOVE};
+	return path && (kind == SERIAL_PTY || kind == SERIAL_UNIX);
+}
+
+/* What must be opened now, and what is still to be done with files. */
+static int close_sandbox(struct run *run, struct error *err)
+{
+	const struct vm_config *config = &run->config;
+	struct sandbox_file files[5];
+	size_t count = 0;
+
+	files[count++] =
+		(struct sandbox_file){control_socket_path(run->socket), SANDBOX_FILE_REMOVE};
+	if (config->metrics.kind == METRICS_UNIX)
+		files[count++] = (struct sandbox_file){config->metrics.path, SANDBOX_FILE_REMOVE};
+	if (config->vsock_path)
+		files[count++] = (struct sandbox_file){config->vsock_path, SANDBOX_FILE_REMOVE};
+	count += add_line(&files[count], config->serial, chardev_path(run->serial));
+	if (run->console_line)
+		count += add_line(&files[count], config->console, chardev_path(run->console_line));
 	/* Both read files, and would at their first use. */
 	json_object_seed(0);
 	tzset();
 	notify_keep_open();
 	pressure_keep_open();
 	metrics_process_keep_open();
+	return sandbox_close(!config->sandbox_off, files, count, err);
 }
 
 static int serve(struct run *run, struct error *err)
@@ -338,7 +361,8 @@ static int serve(struct run *run, struct error *err)
 	int result;
 
 	result = listen_to_all(run, err);
-	keep_open();
+	if (!result)
+		result = close_sandbox(run, err);
 	if (!result)
 		result = machine_start(run->machine, err);
 	if (result)
