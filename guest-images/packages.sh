@@ -2,7 +2,7 @@
 
 EBB_BUILD_PACKAGES="gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-dev libfdt-dev
 	libcmocka-dev liburing-dev libjansson-dev libedit-dev libncurses-dev libxxhash-dev liblz4-dev
-	libzstd-dev libssl-dev libmicrohttpd-dev acpica-tools make python3 scdoc"
+	libzstd-dev libssl-dev libmicrohttpd-dev libseccomp-dev acpica-tools make python3 scdoc"
 EBB_TEST_PACKAGES="libclang-rt-14-dev busybox-static device-tree-compiler kmod lz4 zstd xz-utils e2fsprogs mount
 	iproute2 passt qemu-system-x86 tmux util-linux chromium"
 

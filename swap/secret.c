@@ -160,6 +160,8 @@ static void reserve(void)
 	if (!CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free))
 		log_warning("swap store: libcrypto was in use before; its expanded keys are in "
 			    "memory that is not locked");
+	/* Its configuration is a file, which may be out of reach when libcrypto is first used. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 }
 
 int secret_init(void)

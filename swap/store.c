@@ -10,9 +10,16 @@ int store_check_path(const char *path, struct error *err)
 	return store_file_check(path, err);
 }
 
+int store_reserve(const char *path, int *fd, struct error *err)
+{
+	return store_file_reserve(path, fd, err);
+}
+
 static int open_file(struct store *store, const char *path, struct error *err)
 {
-	int result = store_file_open(path, &store->file, err);
+	int result = store->config.fd > 0
+			     ? store_file_reopen(store->config.fd, path, &store->file, err)
+			     : store_file_open(path, &store->file, err);
 
 	if (result)
 		return result;

@@ -66,6 +66,12 @@ struct store_reader;
  */
 int store_check_path(const char *path, struct error *err);
 
+/*
+ * Opens what the store is going to be in, for store_config.fd: one store after the other can be made
+ * in it without opening anything. *fd is the caller's. 0, or -errno with what to do in @err.
+ */
+int store_reserve(const char *path, int *fd, struct error *err);
+
 /* An empty store. @config is copied. 0, or -errno with what to do in @err. */
 int store_create(const struct store_config *config, struct store **out, struct error *err);
 

@@ -19,6 +19,7 @@ enum store_io_kind {
 
 struct store_config {
 	const char *path;     /* a directory or a block device; NULL: the pool alone is the store */
+	int fd;               /* > 0: of store_reserve(path), borrowed; 0: open the path anew */
 	uint64_t pool_bytes;  /* RAM for compressed pages; 0: no pool */
 	uint64_t limit_bytes; /* of the file's blocks; 0: as much as there is */
 	enum store_compression compression;

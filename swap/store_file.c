@@ -100,18 +100,23 @@ static int device_size(const char *path, struct store_file *file, struct error *
 	return 0;
 }
 
-/* Opens what @path is, without looking at what it can do. */
-static int open_path(const char *path, struct store_file *file, struct error *err)
+static void init(struct store_file *file)
 {
-	struct stat info;
-	int result;
-
 	memset(file, 0, sizeof(*file));
 	pthread_mutex_init(&file->extend_lock, NULL);
 	pthread_mutex_init(&file->sync_lock, NULL);
 	file->fd = -1;
 	file->size = UINT64_MAX;
 	file->block = STORE_PAGE;
+}
+
+/* Opens what @path is, without looking at what it can do. */
+static int open_path(const char *path, struct store_file *file, struct error *err)
+{
+	struct stat info;
+	int result;
+
+	init(file);
 	if (stat(path, &info)) {
 		if (errno == ENOENT)
 			return error_say(err, ENOENT,
@@ -182,6 +187,9 @@ static void go_direct(struct store_file *file)
 	uint32_t block = direct_block(file->fd);
 	void *buffer;
 
+	/* A store before this one may have set it. */
+	if (flags >= 0 && flags & O_DIRECT)
+		fcntl(file->fd, F_SETFL, flags &= ~O_DIRECT);
 	if (block == 0 || flags < 0 || fcntl(file->fd, F_SETFL, flags | O_DIRECT))
 		return;
 	buffer = aligned_alloc(block, block);
@@ -207,8 +215,46 @@ int store_file_open(const char *path, struct store_file *file, struct error *err
 	return result;
 }
 
+int store_file_reserve(const char *path, int *fd, struct error *err)
+{
+	struct store_file file;
+	int result = open_path(path, &file, err);
+
+	if (!result) {
+		*fd = file.fd;
+		file.fd = -1;
+	}
+	store_file_close(&file);
+	return result;
+}
+
+int store_file_reopen(int fd, const char *path, struct store_file *file, struct error *err)
+{
+	struct stat info;
+	int result;
+
+	init(file);
+	file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (file->fd < 0 || fstat(file->fd, &info)) {
+		result = error_errno(err, errno, "swap store %s", path);
+		store_file_close(file);
+		return result;
+	}
+	file->device = S_ISBLK(info.st_mode);
+	file->is_borrowed = true;
+	result = file->device ? device_size(path, file, err) : 0;
+	if (result)
+		store_file_close(file);
+	else
+		go_direct(file);
+	return result;
+}
+
 void store_file_close(struct store_file *file)
 {
+	/* It lives on without us: what would die with it has to be given back. */
+	if (file->is_borrowed && !file->device && file->fd >= 0 && ftruncate(file->fd, 0))
+		store_file_punch(file, 0, file->length);
 	if (file->fd >= 0)
 		close(file->fd);
 	file->fd = -1;

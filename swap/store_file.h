@@ -20,6 +20,7 @@
 struct store_file {
 	int fd;
 	bool device;
+	bool is_borrowed; /* fd is a copy of one that lives longer */
 	bool direct;
 	uint32_t block; /* offsets and lengths of transfers, and buffers, are multiples of it */
 	uint64_t size;  /* of a device; UINT64_MAX: grows as needed */
@@ -32,6 +33,12 @@ struct store_file {
 /* 0, or -errno with what to do in @err. */
 int store_file_open(const char *path, struct store_file *file, struct error *err);
 void store_file_close(struct store_file *file);
+
+/* Like store_reserve() in swap/store.h. */
+int store_file_reserve(const char *path, int *fd, struct error *err);
+
+/* As store_file_open(), in what @fd of store_file_reserve(@path) is open on. */
+int store_file_reopen(int fd, const char *path, struct store_file *file, struct error *err);
 
 /* Like store_check_path() in swap/store.h. */
 int store_file_check(const char *path, struct error *err);

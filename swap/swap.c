@@ -7,6 +7,7 @@
 
 #include "swap/secret.h"
 #include "swap/swap_internal.h"
+#include "swap/uffd.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/thread.h"
 
@@ -136,6 +137,8 @@ static void free_swap(struct swap *swap)
 	pthread_cond_destroy(&swap->finished);
 	pthread_cond_destroy(&swap->requested);
 	pthread_mutex_destroy(&swap->lock);
+	if (swap->config.store.fd > 0)
+		close(swap->config.store.fd);
 	free(swap->path);
 	free(swap);
 }
@@ -166,6 +169,7 @@ int swap_create(const struct guest_memory *memory, const struct swap_config *con
 	if (callbacks)
 		swap->callbacks = *callbacks;
 	swap->config = *config;
+	swap->config.store.fd = 0;
 	if (config->store.path) {
 		swap->path = strdup(config->store.path);
 		if (!swap->path) {
@@ -173,12 +177,11 @@ int swap_create(const struct guest_memory *memory, const struct swap_config *con
 			goto free_swap;
 		}
 		swap->config.store.path = swap->path;
+		result = store_reserve(swap->path, &swap->config.store.fd, err);
+		if (result)
+			goto free_swap;
 	}
-	result = thread_start(&swap->worker, "ebb-swap", run_worker, swap);
-	if (result) {
-		error_errno(err, -result, "swap: starting the worker thread");
-		goto free_swap;
-	}
+	uffd_keep_device();
 	*out = swap;
 	return 0;
 
@@ -204,12 +207,26 @@ void swap_destroy(struct swap *swap)
 	stop_operation(swap);
 	pthread_cond_signal(&swap->requested);
 	pthread_mutex_unlock(&swap->lock);
-	pthread_join(swap->worker, NULL);
+	if (swap->has_worker)
+		pthread_join(swap->worker, NULL);
 	/* The worker has not come to it. */
 	if (swap->request == SWAP_OP_DUMP)
 		close(swap->dump_fd);
 	session_destroy(swap->session);
 	free_swap(swap);
+}
+
+/* When there is work for it. With the lock held. */
+static int need_worker(struct swap *swap, struct error *err)
+{
+	int result =
+		swap->has_worker ? 0 : thread_start(&swap->worker, "ebb-swap", run_worker, swap);
+
+	if (result)
+		return error_errno(err, -result,
+				   "swap: starting the worker thread (limits: `ulimit -u`)");
+	swap->has_worker = true;
+	return 0;
 }
 
 static int start(struct swap *swap, enum swap_operation operation, int dump_fd, struct error *err)
@@ -231,6 +248,9 @@ static int start(struct swap *swap, enum swap_operation operation, int dump_fd, 
 				   swap_operation_name(operation), swap_state_name(swap->state),
 				   swap_operation_advice(operation));
 	} else {
+		result = need_worker(swap, err);
+	}
+	if (!result) {
 		atomic_store(&swap->cancel, false);
 		atomic_store(&swap->tidy_job.stop, true);
 		swap->job.done = swap->job.moved = 0;

@@ -18,6 +18,7 @@ struct swap {
 	char *path;                /* that copy; NULL: none */
 	struct swap_callbacks callbacks;
 	pthread_t worker;
+	bool has_worker; /* it was started; guarded by lock */
 
 	pthread_mutex_t lock; /* guards all up to session_lock; taken after that */
 	pthread_cond_t requested;

@@ -69,17 +69,32 @@ const char *uffd_feature_name(enum uffd_feature feature)
 	return "unknown";
 }
 
+/* The device, open for the life of the process; -1: it is opened for each use. */
+static int kept_device = -1;
+
+void uffd_keep_device(void)
+{
+	if (kept_device < 0)
+		kept_device = open(UFFD_DEVICE, O_RDWR | O_CLOEXEC);
+}
+
+bool uffd_device_is_kept(void)
+{
+	return kept_device >= 0;
+}
+
 /* A new descriptor that serves kernel faults, not yet agreed on features. Returns it or -errno. */
 static int open_descriptor(struct error *err)
 {
-	int device = open(UFFD_DEVICE, O_RDWR | O_CLOEXEC);
+	int device = kept_device >= 0 ? kept_device : open(UFFD_DEVICE, O_RDWR | O_CLOEXEC);
 	int device_errno = errno;
 	int fd;
 
 	if (device >= 0) {
 		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 		device_errno = errno;
-		close(device);
+		if (device != kept_device)
+			close(device);
 		if (fd >= 0)
 			return fd;
 	}

@@ -75,6 +75,14 @@ const char *uffd_feature_name(enum uffd_feature feature);
  */
 int uffd_open(unsigned required, struct uffd **out, struct error *err);
 
+/*
+ * Keeps /dev/userfaultfd open from now on, for whoever must not open files later. Once, before there
+ * are threads. uffd_device_is_kept(): it could be opened; without it, uffd_open() needs the right to
+ * use the system call each time.
+ */
+void uffd_keep_device(void);
+bool uffd_device_is_kept(void);
+
 /* Features that this host's kernel offers, without keeping anything open. 0 or as uffd_open(). */
 int uffd_probe(unsigned *features, struct error *err);
 

@@ -221,7 +221,7 @@ size_t chardev_port_unread(const struct chardev_port *port)
 
 	if (!port->pty || !chardev_port_connected(port))
 		return 0;
-	fd = open(port->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	fd = ioctl(port->in_fd, TIOCGPTPEER, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
 	if (ioctl(fd, FIONREAD, &count))

@@ -137,6 +137,7 @@ static int run_checks(const char *swap_dir, bool json)
 	check_swap_directory(report, swap_dir);
 	check_limits(report);
 	check_programs(report);
+	check_sandbox(report);
 	status = can_swap(report) ? 0 : 1;
 	if (!json)
 		print_table(report);

@@ -1,6 +1,6 @@
 /*
  * What `ebb check` finds out, shared by its files: check.c (command and output), check_kvm.c,
- * check_host.c (userfaultfd, memfd, swap directory, limits). Main thread only.
+ * check_host.c (userfaultfd, memfd, swap directory, limits), check_sandbox.c. Main thread only.
  */
 #ifndef EBB_VMM_CHECK_INTERNAL_H
 #define EBB_VMM_CHECK_INTERNAL_H
@@ -47,5 +47,6 @@ void check_memfd(struct check_report *report);
 void check_swap_directory(struct check_report *report, const char *dir);
 void check_limits(struct check_report *report);
 void check_programs(struct check_report *report);
+void check_sandbox(struct check_report *report);
 
 #endif

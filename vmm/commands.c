@@ -12,6 +12,7 @@
 #include "vmm/commands_internal.h"
 #include "vmm/events.h"
 #include "vmm/machine.h"
+#include "vmm/sandbox.h"
 
 static json_t *balloon_stats(const struct machine_balloon_status *balloon)
 {
@@ -77,7 +78,7 @@ static int run_status(const struct control_host *host, const struct control_requ
 	machine_get_status(host->machine, &status);
 	swap_get_status(machine_swap(host->machine), &swap);
 	return commands_give(
-		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:s?}",
+		json_pack("{s:s,s:i,s:s,s:o,s:b,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:s?,s:o}",
 			  "name", host->name, "pid", (int)getpid(), "state",
 			  machine_state_name(status.state), "reason",
 			  control_json_string(status.reason), "panicked", status.panicked, "vcpus",
@@ -88,7 +89,8 @@ static int run_status(const struct control_host *host, const struct control_requ
 			  commands_number(status.resets), "first_run_ns",
 			  commands_number(status.first_run_ns), "balloon", balloon_object(&status),
 			  "nets", net_list(&status), "swap",
-			  commands_swap_summary(&swap, host->automation), "metrics", host->metrics),
+			  commands_swap_summary(&swap, host->automation), "metrics", host->metrics,
+			  "sandbox", sandbox_status()),
 		result, err);
 }
 

@@ -10,7 +10,9 @@
  *                balloon (as below, null without the device), swap {available, state, operation
  *                (null or the running one's name), pages_swapped, pages_staged, page_size_bytes,
  *                store_disk_bytes, pool_bytes, compression_ratio, auto (the
- *                phase, see swap auto)}, metrics (where they are served; null: nowhere)
+ *                phase, see swap auto)}, metrics (where they are served; null: nowhere),
+ *                sandbox {on, seccomp, landlock_abi (0: none), namespaces ("none", "own", "own, in
+ *                a user namespace"), no_new_privileges, capabilities (bits that are left)}
  *   history      version, name, pid, vcpus, memory_bytes, now_s (since the epoch), age_ns (of this
  *                history), interval_ns, bytes (now, as below), operations_dropped (older ones), operations [{operation,
  *                command, outcome ("done", "failed", "cancelled"), start_ns (since the history

@@ -93,6 +93,7 @@ struct vm_config {
 	struct swap_config swap;
 	struct swap_policy_config swap_auto;
 	struct metrics_config metrics;
+	bool sandbox_off;
 	const char *dump_dtb;    /* NULL: no */
 	const char *config_path; /* --config; NULL: none */
 	bool print_config;

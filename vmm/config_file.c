@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/json_places.h"
+#include "vmm/opener.h"
 
 /* Greatest whole number that every reader of JSON keeps: 2^53. */
 #define NUMBER_DIGITS_MAX 15
@@ -266,9 +267,9 @@ static int open_regular(const char *path, int *fd, struct error *err)
 	result = judge(path, &info, err);
 	if (result)
 		return result;
-	opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	opened = opener_open(path);
 	if (opened < 0)
-		return error_errno(err, errno, "%.200s: read the configuration", path);
+		return error_errno(err, -opened, "%.200s: read the configuration", path);
 	if (fstat(opened, &info))
 		result = error_errno(err, errno, "%.200s: read the configuration", path);
 	else

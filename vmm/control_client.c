@@ -21,6 +21,7 @@ struct control_client {
 	char *buffer;   /* received, not consumed */
 	size_t length;
 	size_t capacity;
+	int file;      /* goes with the next request; 0: none */
 	char name[80]; /* for messages */
 };
 
@@ -90,7 +91,38 @@ static int say_gone(const struct control_client *client, struct error *err)
 	return error_say(err, ECONNRESET, "machine \"%s\" ended", client->name);
 }
 
-static int send_request(const struct control_client *client, char *line, struct error *err)
+void control_client_pass_file(struct control_client *client, int fd)
+{
+	client->file = fd;
+}
+
+/* Like send(2); the file goes with the first byte. */
+static ssize_t send_some(struct control_client *client, char *bytes, size_t length)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {
+			     .cmsg_len = CMSG_LEN(sizeof(int)),
+			     .cmsg_level = SOL_SOCKET,
+			     .cmsg_type = SCM_RIGHTS,
+		     }};
+	struct iovec iov = {bytes, length};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t count;
+
+	if (client->file) {
+		memcpy(CMSG_DATA(&control.header), &client->file, sizeof(int));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control.room);
+	}
+	count = sendmsg(client->fd, &message, MSG_NOSIGNAL);
+	if (count > 0)
+		client->file = 0;
+	return count;
+}
+
+static int send_request(struct control_client *client, char *line, struct error *err)
 {
 	size_t length;
 	size_t sent = 0;
@@ -102,7 +134,7 @@ static int send_request(const struct control_client *client, char *line, struct 
 		return error_say(err, EINVAL, "the command is too long (%u bytes at most)",
 				 CONTROL_REQUEST_MAX);
 	while (sent < length) {
-		ssize_t count = send(client->fd, line + sent, length - sent, MSG_NOSIGNAL);
+		ssize_t count = send_some(client, line + sent, length - sent);
 
 		if (count < 0 && errno == EINTR)
 			continue;

@@ -33,6 +33,9 @@ void control_client_destroy(struct control_client *client);
 /* Gives up a call after @milliseconds of silence (-ETIMEDOUT); 0: never, the default. */
 void control_client_set_timeout(struct control_client *client, unsigned milliseconds);
 
+/* Sends the descriptor @fd (borrowed) with the next request, for a command that takes a file. */
+void control_client_pass_file(struct control_client *client, int fd);
+
 int control_client_fd(const struct control_client *client);
 
 /*

@@ -1,8 +1,14 @@
 #include "vmm/control_operation.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/events.h"
 #include "vmm/machine.h"
 #include "vmm/swap_auto.h"
@@ -62,20 +68,69 @@ static int resume(const struct control_host *host, json_t *prefetch, json_t **an
 	return 0;
 }
 
-static int start_dump(struct control_operation *operation, struct swap *swap, const char *path,
-		      struct error *err)
+/* The client's descriptor may be anything: 0 if memory can be written there. */
+static int check_file(const struct control_request *request, struct error *err)
 {
+	struct stat info;
+	int flags;
+
+	if (request->file <= 0)
+		return error_say(
+			err, ERANGE,
+			"%s: the file itself has to come with the request (SCM_RIGHTS), as "
+			"from `ebb ctl` and `ebb console`",
+			request->command);
+	flags = fcntl(request->file, F_GETFL);
+	if (fstat(request->file, &info) || flags < 0)
+		return error_errno(err, errno, "%s: the file", request->command);
+	if (!S_ISREG(info.st_mode) || info.st_size || (flags & O_ACCMODE) == O_RDONLY)
+		return error_say(err, ERANGE,
+				 "%s: what came with the request is no empty, writable file",
+				 request->command);
+	return 0;
+}
+
+static void let_file_go(struct control_operation *operation)
+{
+	if (operation->file)
+		close(operation->file);
+	free(operation->path);
+	operation->file = 0;
+	operation->path = NULL;
+}
+
+static int start_dump(struct control_operation *operation, struct swap *swap,
+		      const struct control_request *request, struct error *err)
+{
+	int result = check_file(request, err);
 	int fd;
-	int result = dump_file_create(path, &operation->file, &fd, err);
 
 	if (result)
 		return result;
-	result = swap_start_dump(swap, fd, err);
-	if (result) {
-		dump_file_discard(operation->file);
-		operation->file = NULL;
+	operation->file = fcntl(request->file, F_DUPFD_CLOEXEC, 3);
+	fd = fcntl(request->file, F_DUPFD_CLOEXEC, 3);
+	operation->path = strdup(request->arguments[0]);
+	if (operation->file > 0 && fd > 0 && operation->path) {
+		result = swap_start_dump(swap, fd, err);
+	} else {
+		if (fd > 0)
+			close(fd);
+		if (operation->file < 0)
+			operation->file = 0;
+		result = error_errno(err, ENOMEM, "%s", request->command);
 	}
+	if (result)
+		let_file_go(operation);
 	return result;
+}
+
+/* Half a dump is none. */
+static void discard_file(struct control_operation *operation)
+{
+	if (operation->file && ftruncate(operation->file, 0))
+		log_warning("%s: an incomplete dump cannot be emptied: %s", operation->path,
+			    strerrordesc_np(errno));
+	let_file_go(operation);
 }
 
 /* Reading memory does not interfere with what the policy does; the rest is the user's word. */
@@ -112,7 +167,7 @@ int control_operation_start(struct control_operation *operation, const struct co
 	}
 	events_look_at_swap(host->events);
 	if (command->operation == SWAP_OP_DUMP)
-		result = start_dump(operation, swap, request->arguments[0], err);
+		result = start_dump(operation, swap, request, err);
 	else
 		result = swap_start(swap, command->operation, err);
 	if (result)
@@ -172,14 +227,12 @@ enum control_code control_operation_finish(struct control_operation *operation,
 {
 	const struct command *command = operation->command;
 	const struct swap_operation_report *report = &status->last[command->operation];
-	struct dump_file *file = operation->file;
 
 	if (report->operation != command->operation)
 		report = &status->current;
 	operation->command = NULL;
-	operation->file = NULL;
 	if (report->cancelled || report->result) {
-		dump_file_discard(file);
+		discard_file(operation);
 		return explain_failure(command, report, err);
 	}
 	*answer = commands_report(report, status->page_size);
@@ -187,14 +240,14 @@ enum control_code control_operation_finish(struct control_operation *operation,
 		return control_code_from_errno(resume(host, *answer, answer, err));
 	if (*answer)
 		json_object_set_new(*answer, "state", json_string(swap_state_name(status->state)));
-	if (*answer && file)
-		json_object_set_new(*answer, "file", control_json_string(dump_file_path(file)));
-	dump_file_keep(file);
+	if (*answer && operation->path)
+		json_object_set_new(*answer, "file", control_json_string(operation->path));
+	let_file_go(operation);
 	return CONTROL_OK;
 }
 
 void control_operation_abandon(struct control_operation *operation)
 {
-	dump_file_discard(operation->file);
+	discard_file(operation);
 	*operation = (struct control_operation){0};
 }

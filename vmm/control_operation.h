@@ -1,7 +1,7 @@
 /*
  * The swap operation that clients of the control socket have started: one at a time. It begins with
  * a command, its progress is told, and when the worker is done what belongs to its end is done too:
- * the file of `dump-memory` is kept or removed, `resume --prefetch` resumes.
+ * the file of `dump-memory` is emptied if it failed, `resume --prefetch` resumes.
  *
  * The caller owns the struct, zero-initialised; main thread only.
  */
@@ -11,12 +11,12 @@
 #include <stdbool.h>
 
 #include "vmm/commands.h"
-#include "vmm/dump_file.h"
 #include "vmm/rate.h"
 
 struct control_operation {
 	const struct command *command; /* NULL: none, or its end has been told */
-	struct dump_file *file;        /* of dump-memory */
+	int file;                      /* of dump-memory; 0: none */
+	char *path;                    /* what the client calls it; or NULL */
 	struct rate rate;              /* in bytes */
 };
 

@@ -8,7 +8,8 @@
  *
  * "arguments" is optional: at most CONTROL_ARGUMENTS_MAX strings. Other members are refused.
  * Requests on one connection are answered in order; a second one waits until the first is answered.
- * Names of files in arguments are absolute. To cancel an operation, send "swap cancel" on another
+ * A file is opened by the client, with its rights: the descriptor comes with the request's first
+ * byte (SCM_RIGHTS), its absolute name in the arguments is for messages. To cancel an operation, send "swap cancel" on another
  * connection. The answer to a request is any
  * number of progress lines, then exactly one result or error:
  *
@@ -57,6 +58,7 @@ struct control_request {
 	const char *command;
 	const char *arguments[CONTROL_ARGUMENTS_MAX];
 	size_t argument_count;
+	int file; /* > 0: the descriptor that came with it, borrowed */
 };
 
 /*

@@ -22,6 +22,7 @@ struct client {
 	struct control_server *server;
 	struct event_source *source;
 	int fd;
+	int file;          /* came with a request that was not carried out yet; 0: none */
 	uint32_t events;   /* what the source waits for */
 	bool waits;        /* for the operation that it started */
 	bool follows;      /* events; no request is taken any more */
@@ -51,6 +52,13 @@ struct control_server {
 	struct log_ratelimit accept_limit;
 };
 
+static void forget_file(struct client *client)
+{
+	if (client->file)
+		close(client->file);
+	client->file = 0;
+}
+
 static void drop_client(struct client *client)
 {
 	struct control_server *server = client->server;
@@ -61,6 +69,7 @@ static void drop_client(struct client *client)
 	}
 	event_source_remove(client->source);
 	close(client->fd);
+	forget_file(client);
 	free(client->output);
 	free(client);
 }
@@ -235,7 +244,9 @@ static int handle_line(struct client *client, const char *line, size_t length)
 
 	if (code != CONTROL_OK)
 		return send_error(client, code, error.text);
+	request.file = client->file;
 	result = carry_out(client, &request);
+	forget_file(client);
 	control_request_clear(&request);
 	return result;
 }
@@ -265,6 +276,43 @@ static int handle_input(struct client *client)
 	return 0;
 }
 
+/* Keeps the last of the descriptors that came, and closes the others. */
+static void take_files(struct client *client, struct msghdr *message)
+{
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part;
+	     part = CMSG_NXTHDR(message, part)) {
+		size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			forget_file(client);
+			memcpy(&client->file, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+		}
+	}
+}
+
+/* Like recv(2). What else is sent than one descriptor is not even received. */
+static ssize_t receive(struct client *client, void *bytes, size_t room)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {bytes, room};
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control.room),
+	};
+	ssize_t count = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (count >= 0)
+		take_files(client, &message);
+	return count;
+}
+
 /* Takes what fits, once. -errno: drop the client. */
 static int read_input(struct client *client)
 {
@@ -273,7 +321,7 @@ static int read_input(struct client *client)
 
 	if (client->input_closed || !room)
 		return 0;
-	count = recv(client->fd, client->input + client->input_length, room, MSG_DONTWAIT);
+	count = receive(client, client->input + client->input_length, room);
 	if (count < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (count == 0)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/commands.h"
+#include "vmm/dump_file.h"
 #include "vmm/render.h"
 
 int control_session_open(struct control_session *session, struct error *err)
@@ -153,12 +154,31 @@ static char *absolute_path(const char *name)
 	return path;
 }
 
-/* call() with the file that @arguments begin with made absolute. */
+/* As if the VM had refused it. */
+static enum control_outcome refuse(const struct control_session *session, const char *prefix,
+				   enum control_code code, const char *message)
+{
+	char *line = session->json ? control_format_error(code, message) : NULL;
+
+	if (line)
+		fputs(line, stdout);
+	free(line);
+	fprintf(stderr, "%s%s\n", prefix, message);
+	return outcome_of(code);
+}
+
+/*
+ * call() with the file that the argument names: it is made here, with the rights of whoever typed
+ * the command, and the VM, which opens nothing, gets the descriptor.
+ */
 static enum control_outcome call_with_file(struct control_session *session, const char *prefix,
 					   const char *name, const char *const *arguments,
 					   size_t count)
 {
 	enum control_outcome outcome;
+	struct dump_file *file = NULL;
+	struct error error;
+	int fd = -1, result;
 	char *path;
 
 	if (count != 1 || !arguments[0][0])
@@ -169,7 +189,19 @@ static enum control_outcome call_with_file(struct control_session *session, cons
 			strerror(errno));
 		return CONTROL_REFUSED;
 	}
+	result = dump_file_create(path, &file, &fd, &error);
+	if (result) {
+		outcome = refuse(session, prefix, control_code_from_errno(result), error.text);
+		goto free_path;
+	}
+	control_client_pass_file(session->client, fd);
 	outcome = call(session, prefix, name, (const char *const[]){path}, 1);
+	close(fd);
+	if (outcome == CONTROL_DONE)
+		dump_file_keep(file);
+	else
+		dump_file_discard(file);
+free_path:
 	free(path);
 	return outcome;
 }

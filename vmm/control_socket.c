@@ -13,8 +13,12 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/sandbox.h"
 
 #define LOCK_PATH_MAX (CONTROL_PATH_MAX + 8)
+
+/* Who has no number in a user namespace (/proc/sys/kernel/overflowuid, user_namespaces(7)). */
+#define OVERFLOW_USER 65534
 
 struct control_socket {
 	int fd;
@@ -329,6 +333,15 @@ static int get_peer(int fd, struct ucred *peer)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) ? -errno : 0;
 }
 
+/*
+ * In a user namespace of ours all others have one number, root too. The socket's mode lets nobody in
+ * but ourselves, root and the group that it is shared with.
+ */
+static bool may_be_root(uid_t user)
+{
+	return sandbox_layers.namespaces == SANDBOX_USER_NAMESPACES && user == OVERFLOW_USER;
+}
+
 int control_socket_check_peer(int fd, pid_t *pid)
 {
 	struct ucred peer;
@@ -338,7 +351,7 @@ int control_socket_check_peer(int fd, pid_t *pid)
 		return result;
 	if (pid)
 		*pid = peer.pid;
-	return peer.uid == geteuid() || peer.uid == 0 ? 0 : -EPERM;
+	return peer.uid == geteuid() || peer.uid == 0 || may_be_root(peer.uid) ? 0 : -EPERM;
 }
 
 /* The groups that the peer was in when it connected. */

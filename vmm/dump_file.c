@@ -55,11 +55,6 @@ free_file:
 	return result;
 }
 
-const char *dump_file_path(const struct dump_file *file)
-{
-	return file->path;
-}
-
 void dump_file_keep(struct dump_file *file)
 {
 	free(file);

@@ -1,5 +1,5 @@
 /*
- * The file that `dump-memory` makes. It never replaces another, and does not stay half-written.
+ * The file that `dump-memory` makes, by the client that asks for it. It never replaces another, and does not stay half-written.
  */
 #ifndef EBB_VMM_DUMP_FILE_H
 #define EBB_VMM_DUMP_FILE_H
@@ -13,8 +13,6 @@ struct dump_file;
  * for writing and the caller's. 0, -ERANGE (no absolute path), -EEXIST, -errno.
  */
 int dump_file_create(const char *path, struct dump_file **out, int *fd, struct error *err);
-
-const char *dump_file_path(const struct dump_file *file);
 
 /* The file is complete and stays. Frees @file. NULL is legal. */
 void dump_file_keep(struct dump_file *file);

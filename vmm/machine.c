@@ -109,8 +109,6 @@ int machine_create(const struct vm_config *config, struct chardev *serial, struc
 	}
 	if (!result)
 		result = machine_load(machine, err);
-	if (!result)
-		result = machine_io_start(machine, err);
 	if (result) {
 		machine_destroy(machine);
 		return result;
@@ -243,8 +241,10 @@ static int check_alive(struct machine *machine, enum machine_state *state, const
 
 int machine_start(struct machine *machine, struct error *err)
 {
-	int result = vcpus_start(machine->vcpus, err);
+	int result = machine_io_start(machine, err);
 
+	if (!result)
+		result = vcpus_start(machine->vcpus, err);
 	if (!result)
 		result =
 			change_state(machine, 1u << MACHINE_CREATED, MACHINE_RUNNING, "start", err);

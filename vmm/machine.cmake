@@ -4,6 +4,7 @@ target_sources(ebb_vmm PRIVATE
 	check.c
 	check_host.c
 	check_kvm.c
+	check_sandbox.c
 	kvm.c
 	machine.c
 	machine_devices.c

@@ -86,7 +86,7 @@ struct machine_status {
 /*
  * Builds the machine: opens /dev/kvm, allocates RAM, loads the kernel, creates devices. @serial is
  * the character device behind the guest's serial port, @console the one behind its virtio console
- * (NULL: it has none); both are borrowed. No vCPU runs yet.
+ * (NULL: it has none); both are borrowed. No thread runs yet.
  */
 int machine_create(const struct vm_config *config, struct chardev *serial, struct chardev *console,
 		   struct machine **out, struct error *err);
@@ -112,6 +112,7 @@ void machine_remove_sockets(struct machine *machine);
 /* The terminal behind the virtio console has a new size. */
 void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows);
 
+/* Starts the threads: the vCPUs and the I/O thread. */
 int machine_start(struct machine *machine, struct error *err);
 
 /*

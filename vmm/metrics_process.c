@@ -1,7 +1,6 @@
 #include "vmm/metrics_process.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,18 +8,16 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The first @size - 1 bytes of a file of /proc; false: it cannot be read. */
-static bool read_text(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
+#include "vmm/proc_file.h"
 
-	if (fd >= 0)
-		close(fd);
-	if (length < 0)
-		return false;
-	text[length] = '\0';
-	return true;
+static struct proc_file stat_file = {.path = "/proc/self/stat"};
+static DIR *kept_directory;
+
+void metrics_process_keep_open(void)
+{
+	proc_file_keep(&stat_file);
+	if (!kept_directory)
+		kept_directory = opendir("/proc/self/fd");
 }
 
 bool metrics_process_parse_stat(const char *text, struct metrics_process *process,
@@ -44,14 +41,16 @@ bool metrics_process_parse_stat(const char *text, struct metrics_process *proces
 
 static uint64_t count_fds(void)
 {
-	DIR *directory = opendir("/proc/self/fd");
+	DIR *directory = kept_directory ? kept_directory : opendir("/proc/self/fd");
 	uint64_t count = 0;
 
 	if (!directory)
 		return 0;
+	rewinddir(directory);
 	while (readdir(directory))
 		count++;
-	closedir(directory);
+	if (!kept_directory)
+		closedir(directory);
 	return count > 3 ? count - 3 : 0; /* ".", ".." and the directory's own */
 }
 
@@ -73,7 +72,7 @@ void metrics_process_read(struct metrics_process *process)
 	char text[1024];
 
 	*process = (struct metrics_process){0};
-	if (!read_text("/proc/self/stat", text, sizeof(text)) ||
+	if (!proc_file_read(&stat_file, text, sizeof(text)) ||
 	    !metrics_process_parse_stat(text, process, &start_ticks))
 		return;
 	if (start_seconds == 0.0)

@@ -22,4 +22,7 @@ void metrics_process_read(struct metrics_process *process);
 bool metrics_process_parse_stat(const char *text, struct metrics_process *process,
 				uint64_t *start_ticks);
 
+/* From now on metrics_process_read() opens nothing. Main thread. */
+void metrics_process_keep_open(void);
+
 #endif

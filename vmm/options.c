@@ -209,6 +209,14 @@ static int parse_control(struct vm_config *config, char *text, struct error *err
 	return parse_path(&config->control_path, "control", text, err);
 }
 
+static int parse_sandbox(struct vm_config *config, char *text, struct error *err)
+{
+	config->sandbox_off = !strcmp(text, "off");
+	if (!config->sandbox_off && strcmp(text, "on") != 0)
+		return error_say(err, EINVAL, "--sandbox %.80s: give on or off", text);
+	return 0;
+}
+
 static int parse_dump_dtb(struct vm_config *config, char *text, struct error *err)
 {
 	return parse_path(&config->dump_dtb, "dump-dtb", text, err);
@@ -263,6 +271,9 @@ const struct run_option run_options[] = {
 	 options_parse_metrics},
 	{"metrics-public", "on|off", "whether other hosts may reach the metrics", false,
 	 options_parse_metrics_public},
+	{"sandbox", "on|off",
+	 "give up all rights that the VM does not need (on); off is for debugging", false,
+	 parse_sandbox},
 	{"dump-dtb", "FILE", "write the device tree to FILE and exit", false, parse_dump_dtb},
 	{"config", "FILE", "read options from FILE, a JSON object", false, parse_config},
 	{"print-config", NULL, "print the options as such an object and exit", false,

@@ -438,7 +438,8 @@ void passt_end(struct passt *passt)
 	if (!passt)
 		return;
 	if (passt->pidfd >= 0 && !has_exited(passt, END_PATIENCE_MS)) {
-		kill(passt->pid, SIGKILL);
+		/* Refused if it has become another user: then it is left to end by itself. */
+		pidfd_send_signal(passt->pidfd, SIGKILL, NULL, 0);
 		has_exited(passt, END_PATIENCE_MS);
 	}
 	if (passt->pidfd >= 0)

@@ -1,11 +1,11 @@
 #include "vmm/pressure.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "vmm/proc_file.h"
 
 static enum pressure_level level_of(double percent, double low, double high)
 {
@@ -68,30 +68,22 @@ bool pressure_from_meminfo(const char *text, struct pressure_reading *reading)
 	return true;
 }
 
-/* The beginning of the file, which has what is wanted. */
-static bool read_text(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length;
+static struct proc_file psi = {.path = "/proc/pressure/memory"};
+static struct proc_file meminfo = {.path = "/proc/meminfo"};
 
-	if (fd < 0)
-		return false;
-	length = read(fd, text, size - 1);
-	close(fd);
-	if (length <= 0)
-		return false;
-	text[length] = '\0';
-	return true;
+void pressure_keep_open(void)
+{
+	proc_file_keep(&psi);
+	proc_file_keep(&meminfo);
 }
 
 void pressure_read(struct pressure_reading *reading)
 {
 	char text[1024];
 
-	if (read_text("/proc/pressure/memory", text, sizeof(text)) &&
-	    pressure_from_psi(text, reading))
+	if (proc_file_read(&psi, text, sizeof(text)) && pressure_from_psi(text, reading))
 		return;
-	if (read_text("/proc/meminfo", text, sizeof(text)) && pressure_from_meminfo(text, reading))
+	if (proc_file_read(&meminfo, text, sizeof(text)) && pressure_from_meminfo(text, reading))
 		return;
 	*reading = (struct pressure_reading){0};
 }

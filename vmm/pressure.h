@@ -44,6 +44,9 @@ bool pressure_from_psi(const char *text, struct pressure_reading *reading);
 bool pressure_from_meminfo(const char *text, struct pressure_reading *reading);
 
 /* "psi", "meminfo", "none" */
+/* From now on pressure_read() opens nothing. */
+void pressure_keep_open(void);
+
 const char *pressure_source_name(enum pressure_source source);
 
 #endif

@@ -58,6 +58,26 @@ static void render_state(FILE *out, const json_t *result)
 		reason);
 }
 
+static void render_sandbox(FILE *out, const json_t *sandbox)
+{
+	char text[160], landlock[32];
+	int abi = (int)json_integer_value(json_object_get(sandbox, "landlock_abi"));
+
+	if (!sandbox)
+		return;
+	snprintf(landlock, sizeof(landlock), abi ? "Landlock %d" : "no Landlock", abi);
+	if (json_is_true(json_object_get(sandbox, "on")))
+		snprintf(text, sizeof(text), "%s, %s, namespaces: %s, capabilities: %s",
+			 json_is_true(json_object_get(sandbox, "seccomp")) ? "seccomp"
+									   : "no seccomp",
+			 landlock, render_text(sandbox, "namespaces"),
+			 json_integer_value(json_object_get(sandbox, "capabilities")) ? "some"
+										      : "none");
+	else
+		snprintf(text, sizeof(text), "OFF");
+	render_row(out, "sandbox", text);
+}
+
 static void render_status(FILE *out, const json_t *result)
 {
 	const json_t *swap = json_object_get(result, "swap");
@@ -78,6 +98,7 @@ static void render_status(FILE *out, const json_t *result)
 	render_nets(out, json_object_get(result, "nets"));
 	if (json_is_string(json_object_get(result, "metrics")))
 		render_row(out, "metrics", render_text(result, "metrics"));
+	render_sandbox(out, json_object_get(result, "sandbox"));
 	if (!json_is_true(json_object_get(swap, "available"))) {
 		render_row(out, "swap", "not available (no --swap-dir, no --swap-pool)");
 		return;

@@ -1,12 +1,14 @@
 #include "vmm/run.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/vsock_muxer.h"
@@ -23,9 +25,13 @@
 #include "vmm/help.h"
 #include "vmm/machine.h"
 #include "vmm/metrics.h"
+#include "vmm/metrics_process.h"
+#include "vmm/opener.h"
 #include "vmm/options.h"
+#include "vmm/pressure.h"
 #include "vmm/recorder.h"
 #include "vmm/reload.h"
+#include "vmm/sandbox.h"
 #include "vmm/swap_auto.h"
 #include "vmm/terminal.h"
 
@@ -183,24 +189,14 @@ static void on_machine_event(void *opaque, uint32_t events)
 	}
 }
 
-static void on_console_done(void *opaque)
-{
-	struct run *run = opaque;
-
-	console_spawn_destroy(run->console);
-	run->console = NULL;
-}
-
 static void on_escape(void *opaque)
 {
 	struct run *run = opaque;
 	struct error err;
 
-	if (run->console)
-		return;
-	if (console_spawn_start(run->loop, run->terminal, run->config.name,
-				control_socket_path(run->socket), on_console_done, run,
-				&run->console, &err))
+	if (run->console &&
+	    console_spawn_start(run->console, run->loop, run->terminal, run->config.name,
+				control_socket_path(run->socket), &err))
 		log_error("%s", err.text);
 }
 
@@ -258,6 +254,11 @@ static int create_machine(struct run *run, uint64_t start_ns, struct error *err)
 	if (result)
 		return result;
 	result = take_signals(run, err);
+	if (!result && isatty(STDIN_FILENO) &&
+	    (run->config.serial == SERIAL_STDIO || run->config.console == SERIAL_STDIO))
+		result = console_spawn_create(&run->console, err);
+	if (!result && run->reloads)
+		result = opener_start(run->config.config_path, err);
 	if (result)
 		return result;
 	result =
@@ -322,11 +323,46 @@ static int listen_to_all(struct run *run, struct error *err)
 	return 0;
 }
 
+/* What a line's end is there for: its socket is removed, a pty's reader is waited for. */
+static size_t add_line(struct sandbox_file *file, enum serial_kind kind, const char *path)
+{
+	*file = (struct sandbox_file){path,
+				      kind == SERIAL_PTY ? SANDBOX_FILE_READ : SANDBOX_FILE_REMOVE};
+	return path && (kind == SERIAL_PTY || kind == SERIAL_UNIX);
+}
+
+/* What must be opened now, and what is still to be done with files. */
+static int close_sandbox(struct run *run, struct error *err)
+{
+	const struct vm_config *config = &run->config;
+	struct sandbox_file files[5];
+	size_t count = 0;
+
+	files[count++] =
+		(struct sandbox_file){control_socket_path(run->socket), SANDBOX_FILE_REMOVE};
+	if (config->metrics.kind == METRICS_UNIX)
+		files[count++] = (struct sandbox_file){config->metrics.path, SANDBOX_FILE_REMOVE};
+	if (config->vsock_path)
+		files[count++] = (struct sandbox_file){config->vsock_path, SANDBOX_FILE_REMOVE};
+	count += add_line(&files[count], config->serial, chardev_path(run->serial));
+	if (run->console_line)
+		count += add_line(&files[count], config->console, chardev_path(run->console_line));
+	/* Both read files, and would at their first use. */
+	json_object_seed(0);
+	tzset();
+	notify_keep_open();
+	pressure_keep_open();
+	metrics_process_keep_open();
+	return sandbox_close(!config->sandbox_off, files, count, err);
+}
+
 static int serve(struct run *run, struct error *err)
 {
 	int result;
 
 	result = listen_to_all(run, err);
+	if (!result)
+		result = close_sandbox(run, err);
 	if (!result)
 		result = machine_start(run->machine, err);
 	if (result)
@@ -367,6 +403,7 @@ static void tear_down(struct run *run, int status)
 	recorder_destroy(run->recorder);
 	swap_auto_destroy(run->automation);
 	console_spawn_destroy(run->console);
+	opener_stop();
 	if (run->machine) {
 		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))
 			leave_stuck(run, status);

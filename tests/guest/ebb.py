@@ -120,14 +120,15 @@ class Ebb:
 
     counter = itertools.count(1)
 
-    def __init__(self, *options, name=None, runtime_dir, prefix=(), environment=(), **popen):
+    def __init__(self, *options, name=None, runtime_dir, prefix=(), environment=(), binary=BINARY, **popen):
         """@prefix: a command that runs ebb, and `ebb ctl` too. @environment: added to that of the test."""
         self.name = name or f"t{os.getpid()}-{next(Ebb.counter)}"
         self.prefix = prefix
         self.env = dict(os.environ, XDG_RUNTIME_DIR=runtime_dir, **dict(environment))
-        self.process = subprocess.Popen([*prefix, BINARY, "run", "--name", self.name, *options], env=self.env,
+        self.process = subprocess.Popen([*prefix, binary, "run", "--name", self.name, *options], env=self.env,
                                         **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE,
                                            "stderr": subprocess.PIPE, **popen})
+        self.client = [*prefix, BINARY]  # what `ebb ctl` is
         self.serial = None
         self.errors = b""
         if self.process.stdout:
@@ -186,7 +187,7 @@ class Ebb:
     # The control socket.
 
     def ctl_process(self, *words, **popen):
-        return subprocess.Popen([*self.prefix, BINARY, "ctl", "--json", self.name, *words], env=self.env,
+        return subprocess.Popen([*self.client, "ctl", "--json", self.name, *words], env=self.env,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
 
     def ctl_begin(self, *words):

@@ -210,6 +210,9 @@ class Console(BareCase):
         line = self.enter(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         line.settimeout(60)
         self.wait_for_socket(line)
+        # What comes before the guest has set its port up is lost.
+        while "@ok" not in self.ask(line, "ping"):
+            pass
         self.assertRegex(self.ask(line, "console info"), "size=1 columns=100 rows=30")
         fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 132, 0, 0))
         guest.signal(signal.SIGWINCH)

@@ -149,7 +149,7 @@ class Places(MetricsCase):
         guest, place = self.served()
         self.assertRegex(place, r"^http://127\.0\.0\.1:\d+/metrics$")
         self.assertIn(place, guest.errors.decode())
-        with open(f"/proc/{guest.pid}/net/tcp", encoding="ascii") as file:
+        with open("/proc/self/net/tcp", encoding="ascii") as file:
             port = int(re.search(r":(\d+)/", place)[1])
             self.assertRegex(file.read(), rf" 0100007F:{port:04X} 00000000:0000 0A ")
 

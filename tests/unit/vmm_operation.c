@@ -16,6 +16,7 @@
 #include "fake_machine.h"
 #include "vmm/base/clock.h"
 #include "vmm/control_operation.h"
+#include "vmm/dump_file.h"
 
 static const struct control_host host = {.name = "web"};
 static struct control_operation operation;
@@ -75,99 +76,190 @@ static void assert_says(const char *part)
 		fail_msg("\"%s\" does not say \"%s\"", error.text, part);
 }
 
-static void dump_makes_a_file_for_its_owner_alone(void **state)
+/* As the client does it: the file comes as a descriptor. */
+static int start_dump(void)
 {
-	struct stat file;
+	struct control_request request = {
+		.command = "dump-memory",
+		.arguments = {path},
+		.argument_count = 1,
+		.file = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600),
+	};
+	int result = control_operation_start(&operation, &host, commands_find("dump-memory"),
+					     &request, &answer, &error);
 
+	close(request.file);
+	return result;
+}
+
+static off_t size_of(const char *name)
+{
+	struct stat info;
+
+	assert_int_equal(stat(name, &info), 0);
+	return info.st_size;
+}
+
+static void dump_is_written_to_the_clients_file(void **state)
+{
 	(void)state;
-	assert_int_equal(start("dump-memory", path), 0);
-	assert_int_equal(stat(path, &file), 0);
-	assert_int_equal(file.st_mode & 07777, 0600);
+	assert_int_equal(start_dump(), 0);
 	assert_int_equal(finish(0), CONTROL_OK);
 	assert_string_equal(text("file"), path);
 	assert_string_equal(text("state"), "disabled");
-	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(size_of(path), 3);
+}
+
+static void dump_without_a_file_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(start("dump-memory", path), -ERANGE);
+	assert_says("has to come with the request");
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(fake.starts, 0);
+}
+
+static void dump_into_what_is_no_empty_writable_file_is_refused(void **state)
+{
+	struct control_request request = {
+		.command = "dump-memory", .arguments = {path}, .argument_count = 1};
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	request.file = ends[1];
+	assert_int_equal(control_operation_start(&operation, &host, commands_find("dump-memory"),
+						 &request, &answer, &error),
+			 -ERANGE);
+	close(ends[0]);
+	close(ends[1]);
+	request.file = open(path, O_CREAT | O_RDWR, 0600);
+	assert_int_equal(write(request.file, "mine", 4), 4);
+	assert_int_equal(control_operation_start(&operation, &host, commands_find("dump-memory"),
+						 &request, &answer, &error),
+			 -ERANGE);
+	assert_says("no empty, writable file");
+	assert_int_equal(ftruncate(request.file, 0), 0);
+	close(request.file);
+	request.file = open(path, O_RDONLY);
+	assert_int_equal(control_operation_start(&operation, &host, commands_find("dump-memory"),
+						 &request, &answer, &error),
+			 -ERANGE);
+	close(request.file);
+	assert_int_equal(fake.starts, 0);
+}
+
+static void refused_dump_keeps_no_descriptor(void **state)
+{
+	(void)state;
+	fake.refusal = -EBUSY;
+	assert_int_equal(start_dump(), -EBUSY);
+	assert_null(operation.command);
+	assert_int_equal(operation.file, 0);
+	assert_null(operation.path);
+}
+
+static void failed_dump_is_emptied(void **state)
+{
+	(void)state;
+	assert_int_equal(start_dump(), 0);
+	assert_int_equal(finish(-ENOSPC), CONTROL_NO_SPACE);
+	assert_says("removed");
+	assert_int_equal(size_of(path), 0);
+}
+
+static void cancelled_dump_is_emptied(void **state)
+{
+	(void)state;
+	assert_int_equal(start_dump(), 0);
+	swap_cancel(NULL, NULL);
+	assert_int_equal(finish(-ECANCELED), CONTROL_CANCELLED);
+	assert_says("dump-memory was cancelled after 25 of 100 pages");
+	assert_int_equal(size_of(path), 0);
+}
+
+static void abandoned_dump_is_emptied(void **state)
+{
+	(void)state;
+	assert_int_equal(start_dump(), 0);
+	control_operation_abandon(&operation);
+	assert_int_equal(size_of(path), 0);
+}
+
+/* ---- the client's side ---- */
+
+static struct dump_file *create(int expected)
+{
+	struct dump_file *file = NULL;
+	int fd = -1;
+
+	assert_int_equal(dump_file_create(path, &file, &fd, &error), expected);
+	if (fd >= 0)
+		close(fd);
+	return file;
+}
+
+static void dump_file_is_for_its_owner_alone(void **state)
+{
+	struct stat info;
+
+	(void)state;
+	dump_file_keep(create(0));
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 07777, 0600);
 }
 
 static void existing_file_is_refused_and_kept(void **state)
 {
 	(void)state;
 	close(open(path, O_CREAT | O_WRONLY, 0644));
-	assert_int_equal(start("dump-memory", path), -EEXIST);
+	create(-EEXIST);
 	assert_says("exists");
 	assert_says(path);
 	assert_int_equal(access(path, F_OK), 0);
-	assert_int_equal(fake.starts, 0);
 }
 
 static void links_are_not_followed(void **state)
 {
 	(void)state;
 	assert_int_equal(symlink("/tmp/ebb-test-elsewhere", path), 0);
-	assert_int_equal(start("dump-memory", path), -EEXIST);
+	create(-EEXIST);
 	assert_int_equal(access("/tmp/ebb-test-elsewhere", F_OK), -1);
 }
 
 static void paths_that_are_not_absolute_are_refused(void **state)
 {
+	struct dump_file *file;
 	char longest[5000];
+	int fd;
 
 	(void)state;
-	assert_int_equal(start("dump-memory", "dump"), -ERANGE);
-	assert_int_equal(start("dump-memory", ""), -ERANGE);
+	assert_int_equal(dump_file_create("dump", &file, &fd, &error), -ERANGE);
+	assert_int_equal(dump_file_create("", &file, &fd, &error), -ERANGE);
 	memset(longest, '/', sizeof(longest) - 1);
 	longest[sizeof(longest) - 1] = '\0';
-	assert_int_equal(start("dump-memory", longest), -ERANGE);
-	assert_int_equal(start("dump-memory", "/no/such/directory/dump"), -ENOENT);
+	assert_int_equal(dump_file_create(longest, &file, &fd, &error), -ERANGE);
+	assert_int_equal(dump_file_create("/no/such/directory/dump", &file, &fd, &error), -ENOENT);
 	assert_says("/no/such/directory/dump");
 }
 
-static void refused_dump_leaves_no_file(void **state)
+static void discarded_file_is_gone(void **state)
 {
 	(void)state;
-	fake.refusal = -EBUSY;
-	assert_int_equal(start("dump-memory", path), -EBUSY);
-	assert_int_equal(access(path, F_OK), -1);
-	assert_null(operation.command);
-}
-
-static void failed_dump_leaves_no_file(void **state)
-{
-	(void)state;
-	assert_int_equal(start("dump-memory", path), 0);
-	assert_int_equal(finish(-ENOSPC), CONTROL_NO_SPACE);
-	assert_says("removed");
-	assert_int_equal(access(path, F_OK), -1);
-}
-
-static void cancelled_dump_leaves_no_file(void **state)
-{
-	(void)state;
-	assert_int_equal(start("dump-memory", path), 0);
-	swap_cancel(NULL, NULL);
-	assert_int_equal(finish(-ECANCELED), CONTROL_CANCELLED);
-	assert_says("dump-memory was cancelled after 25 of 100 pages");
-	assert_int_equal(access(path, F_OK), -1);
-}
-
-static void abandoned_dump_leaves_no_file(void **state)
-{
-	(void)state;
-	assert_int_equal(start("dump-memory", path), 0);
-	control_operation_abandon(&operation);
+	dump_file_discard(create(0));
 	assert_int_equal(access(path, F_OK), -1);
 }
 
 static void file_that_took_the_name_is_kept(void **state)
 {
+	struct dump_file *file = create(0);
 	char other[140];
 
 	(void)state;
 	snprintf(other, sizeof(other), "%s.other", path);
 	close(open(other, O_CREAT | O_WRONLY, 0644));
-	assert_int_equal(start("dump-memory", path), 0);
 	assert_int_equal(rename(other, path), 0);
-	assert_int_equal(finish(-EIO), CONTROL_FAILED);
+	dump_file_discard(file);
 	assert_int_equal(access(path, F_OK), 0);
 }
 
@@ -337,14 +429,18 @@ static void rate_survives_a_clock_that_stands_and_work_that_shrinks(void **state
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(dump_makes_a_file_for_its_owner_alone),
+		TEST(dump_is_written_to_the_clients_file),
+		TEST(dump_without_a_file_is_refused),
+		TEST(dump_into_what_is_no_empty_writable_file_is_refused),
+		TEST(refused_dump_keeps_no_descriptor),
+		TEST(failed_dump_is_emptied),
+		TEST(cancelled_dump_is_emptied),
+		TEST(abandoned_dump_is_emptied),
+		TEST(dump_file_is_for_its_owner_alone),
 		TEST(existing_file_is_refused_and_kept),
 		TEST(links_are_not_followed),
 		TEST(paths_that_are_not_absolute_are_refused),
-		TEST(refused_dump_leaves_no_file),
-		TEST(failed_dump_leaves_no_file),
-		TEST(cancelled_dump_leaves_no_file),
-		TEST(abandoned_dump_leaves_no_file),
+		TEST(discarded_file_is_gone),
 		TEST(file_that_took_the_name_is_kept),
 		TEST(prefetch_resumes_when_the_working_set_is_back),
 		TEST(prefetch_of_nothing_just_resumes),

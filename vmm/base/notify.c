@@ -31,31 +31,59 @@ static int make_address(const char *name, struct sockaddr_un *address, socklen_t
 	return 0;
 }
 
-int notify_send(const char *fmt, ...)
+static int kept = -1; /* connected; -1: each message opens its own */
+
+/* A socket that leads to the service manager, or -errno. -ENOENT: there is none. */
+static int open_socket(void)
 {
 	const char *name = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un address;
-	char message[MESSAGE_MAX + 1];
 	socklen_t length;
-	va_list args;
 	int result;
 	int fd;
 
 	if (!name || !*name)
-		return 0;
+		return -ENOENT;
 	result = make_address(name, &address, &length);
 	if (result)
 		return result;
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, length)) {
+		result = -errno;
+		close(fd);
+		return result;
+	}
+	return fd;
+}
+
+void notify_keep_open(void)
+{
+	if (kept < 0)
+		kept = open_socket();
+}
+
+int notify_send(const char *fmt, ...)
+{
+	const char *name = getenv("NOTIFY_SOCKET");
+	char message[MESSAGE_MAX + 1];
+	va_list args;
+	int result = 0;
+	int fd;
+
+	if (!name || !*name)
+		return 0;
+	fd = kept >= 0 ? kept : open_socket();
+	if (fd < 0)
+		return fd;
 	va_start(args, fmt);
 	vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
-	if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&address,
-		   length) < 0)
+	if (send(fd, message, strlen(message), MSG_NOSIGNAL) < 0)
 		result = -errno;
-	close(fd);
+	if (fd != kept)
+		close(fd);
 	return result;
 }
 

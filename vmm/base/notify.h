@@ -7,6 +7,12 @@
 #define EBB_BASE_NOTIFY_H
 
 /*
+ * Opens what notify_send() needs, for a process that must not open anything later. Once, before there
+ * are other threads.
+ */
+void notify_keep_open(void);
+
+/*
  * Sends one message of at most 512 bytes. 0, also if nobody wants to know; -errno: the variable
  * names no socket, or nobody is there. Nothing depends on whether it arrives.
  */

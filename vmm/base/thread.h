@@ -14,6 +14,15 @@
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 
 /*
+ * How thread_start() starts threads from now on, whoever calls it: what a sandbox sets that gives
+ * each thread rights by its name. As thread_start(). Before there are other threads. NULL: by
+ * thread_create(), which any starter ends up with.
+ */
+typedef int (*thread_starter)(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
+void thread_start_by(thread_starter starter);
+int thread_create(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
+
+/*
  * The calling thread works for microseconds at a time and others wait for it: asks the scheduler to
  * let it run at once when it wakes, by a short slice (sched_setattr(2), Linux 6.12). Without effect
  * on kernels that know nothing of it.
