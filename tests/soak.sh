@@ -30,20 +30,26 @@ case ${1-} in
 	;;
 esac
 
+builds=${EBB_BUILD_ROOT:-$root/build}
+. "$root/guest-images/packages.sh"
 if [ -z "${EBB_BINARY-}" ]; then
-	. "$root/guest-images/packages.sh"
 	install_packages $EBB_BUILD_PACKAGES $EBB_TEST_PACKAGES
-	builds=${EBB_BUILD_ROOT:-$root/build}
 	cmake -S "$root" --preset release -B "$builds/release" >/dev/null
 	cmake --build "$builds/release" -j "$(nproc)" --target ebb >/dev/null
 	EBB_BINARY=$builds/release/vmm/ebb
 fi
 if [ -z "${EBB_IMAGES-}" ]; then
-	EBB_IMAGES=${EBB_BUILD_ROOT:-$root/build}/guest-images
-	"$root/guest-images/build.sh" bare "$EBB_IMAGES"
+	EBB_IMAGES=$builds/guest-images
+	parts=bare
 	case " $*" in
-	*" --linux"*) "$root/guest-images/build.sh" all "$EBB_IMAGES" ;;
+	*" --linux"*)
+		install_packages $EBB_SOAK_PACKAGES
+		parts="bare linux soak hostvm"
+		;;
 	esac
+	for part in $parts; do
+		"$root/guest-images/build.sh" "$part" "$EBB_IMAGES"
+	done
 fi
 : "${EBB_HOSTVM_STATE:=/tmp/ebb-hostvm-soak-$(id -u)}"
 export EBB_BINARY EBB_IMAGES EBB_HOSTVM_STATE

@@ -183,6 +183,7 @@ def run_in_hostvm(options):
     from run import hostvm_state
     argv = [os.path.realpath(sys.executable), "-S", os.path.abspath(__file__), "--minutes", f"{options.minutes:g}",
             "--seed", str(options.seed), "--bare", "0", "--linux", str(options.linux)]
+    argv += ["--only", options.only] if options.only else []
     try:
         return hostvm.run(hostvm_state(), argv, timeout=options.minutes * 60 + 900, cwd=HERE,
                           env={"EBB_IN_HOSTVM": "1"})
