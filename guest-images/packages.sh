@@ -13,6 +13,9 @@ EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
 # For the man pages, completions and the Debian package.
 EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd mmdebstrap dpkg-dev"
 
+# Of Linux guests in tests/soak.sh.
+EBB_SOAK_PACKAGES="stress-ng memtester"
+
 # install_packages PACKAGE…: installs those that are missing, as root or by sudo.
 install_packages() {
 	missing=

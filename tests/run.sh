@@ -8,9 +8,9 @@
 #
 # Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
 # and bare-guest tests with ASan and UBSan, engine tests with TSan, each fuzz target for a few seconds
-# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests included. A test that
-# needs what this host lacks is skipped and says why; with CI=true it fails instead. Build directories
-# are in build/, or in $EBB_BUILD_ROOT.
+# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests and two minutes of
+# tests/soak.sh (EBB_SOAK_SECONDS) included. A test that needs what this host lacks is skipped and says
+# why; with CI=true it fails instead. Build directories are in build/, or in $EBB_BUILD_ROOT.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "net.h"
 #include "runtime.h"
+#include "second_cpu.h"
 #include "virtio.h"
 #include "vsock.h"
 
@@ -68,6 +69,37 @@ static void do_triple(const uint64_t *arguments)
 	(void)arguments;
 	answer_ok("");
 	__asm__ volatile("ud2");
+}
+
+static void do_known_fill(const uint64_t *arguments)
+{
+	memory_command_known(MEMORY_KNOWN_FILL, arguments);
+}
+
+static void do_known_zero(const uint64_t *arguments)
+{
+	memory_command_known(MEMORY_KNOWN_ZERO, arguments);
+}
+
+static void do_known_verify(const uint64_t *arguments)
+{
+	memory_command_known(MEMORY_KNOWN_VERIFY, arguments);
+}
+
+static void do_known_zeroes(const uint64_t *arguments)
+{
+	memory_command_known(MEMORY_KNOWN_ZEROES, arguments);
+}
+
+static void do_second_start(const uint64_t *arguments)
+{
+	second_cpu_command_start(arguments[0]);
+}
+
+static void do_second_stop(const uint64_t *arguments)
+{
+	(void)arguments;
+	second_cpu_command_stop();
 }
 
 static void do_balloon_info(const uint64_t *arguments)
@@ -192,6 +224,12 @@ static const struct command {
 	{NULL, "latency", "START LENGTH", 2, memory_command_latency},
 	{NULL, "gap", "CYCLES", 1, memory_command_gap},
 	{NULL, "churn", "START LENGTH [COUNT]", 2, memory_command_churn},
+	{"known", "fill", "START LENGTH SEED", 3, do_known_fill},
+	{"known", "zero", "START LENGTH", 2, do_known_zero},
+	{"known", "verify", "START LENGTH SEED [BASE]", 3, do_known_verify},
+	{"known", "zeroes", "START LENGTH", 2, do_known_zeroes},
+	{"second", "start", "ADDRESS", 1, do_second_start},
+	{"second", "stop", "", 0, do_second_stop},
 	{"balloon", "info", "", 0, do_balloon_info},
 	{"balloon", "inflate", "PAGES", 1, do_balloon_inflate},
 	{"balloon", "deflate", "PAGES", 1, do_balloon_deflate},

@@ -304,6 +304,64 @@ void memory_command_verify_all(const uint64_t *arguments)
 		answer_ok("pages=%u bad=0 lost=%u lost_zero=%u", pages, lost, lost_zero);
 }
 
+/* One page for memory_command_known(), counted in what it belongs to. */
+struct known_counts {
+	uint64_t pages, skipped, lost, lost_zero, bad, first_bad;
+};
+
+static void check_known_page(uint64_t frame, enum memory_known kind, uint64_t seed, uint64_t base,
+			     struct known_counts *counts)
+{
+	uint64_t address = frame * PAGE_SIZE;
+
+	if (test_bit(map_lost, frame)) {
+		counts->lost++;
+		counts->lost_zero += is_zero_page(frame);
+		return;
+	}
+	counts->pages++;
+	if (kind == MEMORY_KNOWN_VERIFY) {
+		verify(address, PAGE_SIZE, seed, base, &counts->bad, &counts->first_bad);
+	} else if (!is_zero_page(frame)) {
+		if (!counts->bad)
+			counts->first_bad = address;
+		counts->bad++;
+	}
+}
+
+void memory_command_known(enum memory_known kind, const uint64_t *arguments)
+{
+	uint64_t start = arguments[0], length = arguments[1], seed = arguments[2];
+	uint64_t base = arguments[3] ? arguments[3] : start;
+	struct known_counts counts = {0};
+
+	if (!length || start % PAGE_SIZE || length % PAGE_SIZE || !machine_is_ram(start, length)) {
+		answer_fail("no whole pages of RAM");
+		return;
+	}
+	for (uint64_t done = 0; done < length; done += PAGE_SIZE) {
+		uint64_t frame = (start + done) / PAGE_SIZE;
+
+		if (!is_usable_frame(frame)) {
+			counts.skipped++;
+		} else if (kind == MEMORY_KNOWN_VERIFY || kind == MEMORY_KNOWN_ZEROES) {
+			check_known_page(frame, kind, seed, base + done, &counts);
+		} else {
+			if (kind == MEMORY_KNOWN_FILL)
+				fill(start + done, PAGE_SIZE, seed);
+			else
+				memset(guest_pointer(start + done), 0, PAGE_SIZE);
+			clear_bit(map_lost, frame);
+			counts.pages++;
+		}
+	}
+	if (counts.bad)
+		answer_verified(counts.pages, counts.bad, counts.first_bad);
+	else
+		answer_ok("pages=%u skipped=%u lost=%u lost_zero=%u", counts.pages, counts.skipped,
+			  counts.lost, counts.lost_zero);
+}
+
 void memory_command_touch(const uint64_t *arguments)
 {
 	uint64_t stride = arguments[2] ? arguments[2] : PAGE_SIZE;

@@ -25,6 +25,18 @@ void memory_command_fill_all(const uint64_t *arguments);
 void memory_command_verify_all(const uint64_t *arguments);
 /* zero START LENGTH */
 void memory_command_zero(const uint64_t *arguments);
+/*
+ * known fill|zero START LENGTH [SEED], known verify|zeroes START LENGTH [SEED [BASE]]: the same for
+ * ranges with holes. What is in the balloon is skipped, and what was given up is not compared but
+ * counted, and how much of it is zero. SEED is of fill and verify alone.
+ */
+enum memory_known {
+	MEMORY_KNOWN_FILL,
+	MEMORY_KNOWN_ZERO,
+	MEMORY_KNOWN_VERIFY,
+	MEMORY_KNOWN_ZEROES
+};
+void memory_command_known(enum memory_known kind, const uint64_t *arguments);
 /* touch START LENGTH STRIDE WRITE */
 void memory_command_touch(const uint64_t *arguments);
 /* latency START LENGTH: cycles of the first touch of each page, in random order */

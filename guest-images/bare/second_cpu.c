@@ -1,6 +1,7 @@
 #include "second_cpu.h"
 
 #include "arch/x86_64/platform.h"
+#include "memory.h"
 #include "runtime.h"
 
 /* Below 1 MiB, where the VMM put nothing and the start-up vector can point. */
@@ -62,6 +63,36 @@ uint64_t second_cpu_stop(void)
 	while (!__atomic_load_n(&second.resting, __ATOMIC_SEQ_CST))
 		cpu_pause();
 	return second.count;
+}
+
+static const volatile uint64_t *commanded;
+
+void second_cpu_command_start(uint64_t address)
+{
+	if (address % 8 || !memory_is_usable(address, 8)) {
+		answer_fail("no word of free RAM");
+		return;
+	}
+	if (!second_cpu_start()) {
+		answer_fail("there is no second CPU");
+		return;
+	}
+	commanded = guest_pointer(address);
+	second_cpu_flip(guest_pointer(address), 1, 2);
+	answer_ok("");
+}
+
+void second_cpu_command_stop(void)
+{
+	uint64_t count;
+
+	if (!commanded) {
+		answer_fail("it was not started");
+		return;
+	}
+	count = second_cpu_stop();
+	answer_ok("count=%u value=%u", count, *commanded);
+	commanded = NULL;
 }
 
 _Noreturn void second_cpu_work(void)

@@ -17,6 +17,11 @@ void second_cpu_flip(volatile uint64_t *place, uint64_t first, uint64_t second);
 /* How often it wrote. It does not write any more. */
 uint64_t second_cpu_stop(void);
 
+/* second start ADDRESS: the same with the values 1 and 2, in free RAM whose content is given up */
+void second_cpu_command_start(uint64_t address);
+/* second stop: how often it wrote since, and what is there now */
+void second_cpu_command_stop(void);
+
 _Noreturn void second_cpu_work(void);
 #endif
 

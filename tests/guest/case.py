@@ -95,8 +95,8 @@ class LinuxCase(GuestCase):
         if not host.check()["stock_kernels"]:
             self.skipTest("this host's KVM runs no stock kernels, and this is not the host VM")
 
-    def linux(self, *options, kernel="bzImage", memory="256M", cpus=1, cmdline="", ready=True, encrypt=None,
-              **arguments):
+    def linux(self, *options, kernel="bzImage", initramfs="initramfs", memory="256M", cpus=1, cmdline="",
+              ready=True, encrypt=None, **arguments):
         """
         A Linux guest that has said @ready. Encryption is on by default where it is not emulated, instruction
         by instruction: there it takes longer than all the rest.
@@ -104,7 +104,7 @@ class LinuxCase(GuestCase):
         if encrypt is None:
             encrypt = not host.IN_HOSTVM
         options = ["--swap-encrypt", "on" if encrypt else "off", *options]
-        guest = self.ebb("--kernel", host.image(kernel), "--initrd", host.image("initramfs"),
+        guest = self.ebb("--kernel", host.image(kernel), "--initrd", host.image(initramfs),
                          "--cmdline", f"console=ttyS0 quiet {cmdline}", "--memory", memory,
                          "--cpus", str(cpus), "--swap-dir", self.swap_dir, *options, **arguments)
         if ready:
