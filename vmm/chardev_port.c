@@ -12,32 +12,41 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* A descriptor of our own for what @fd is open on; -1 if @fd is not open at all. */
-static int own_descriptor(int fd, int access)
+/* *own: a descriptor of our own for what @fd is open on; -1 if @fd is not open at all. */
+static int own_descriptor(int fd, int access, bool *socket, int *own)
 {
 	char path[32];
 	struct stat info;
-	int own;
 
-	if (fstat(fd, &info))
-		return -1;
+	if (fstat(fd, &info)) {
+		*own = -1;
+		return errno == EBADF ? 0 : -errno;
+	}
+	*socket = S_ISSOCK(info.st_mode);
 	if (S_ISFIFO(info.st_mode) || isatty(fd)) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		own = open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		if (own >= 0)
-			return own;
+		*own = open(path, access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (*own >= 0)
+			return 0;
 	}
-	return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	*own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return *own < 0 ? -errno : 0;
 }
 
-static void open_stdio(struct chardev_port *port)
+static int open_stdio(struct chardev_port *port, struct error *err)
 {
-	struct stat info;
+	bool ignored;
+	int result = own_descriptor(STDIN_FILENO, O_RDONLY, &ignored, &port->in_fd);
 
-	port->in_fd = own_descriptor(STDIN_FILENO, O_RDONLY);
-	port->out_fd = own_descriptor(STDOUT_FILENO, O_WRONLY);
+	if (result)
+		return error_errno(err, -result, "standard input for the serial line");
+	result = own_descriptor(STDOUT_FILENO, O_WRONLY, &port->socket, &port->out_fd);
+	if (result) {
+		chardev_port_close(port);
+		return error_errno(err, -result, "standard output for the serial line");
+	}
 	port->terminal = isatty(STDIN_FILENO);
-	port->socket = port->out_fd >= 0 && !fstat(port->out_fd, &info) && S_ISSOCK(info.st_mode);
+	return 0;
 }
 
 static int open_file(const char *path, const char *name, struct chardev_port *port,
@@ -119,8 +128,7 @@ int chardev_port_open(enum serial_kind kind, const char *path, const char *name,
 	*port = (struct chardev_port){.in_fd = -1, .out_fd = -1, .listener.fd = -1};
 	switch (kind) {
 	case SERIAL_STDIO:
-		open_stdio(port);
-		return 0;
+		return open_stdio(port, err);
 	case SERIAL_FILE:
 		return open_file(path, name, port, err);
 	case SERIAL_PTY:

@@ -146,6 +146,10 @@ enum control_code control_request_parse(const char *line, size_t length,
 		return CONTROL_INVALID_REQUEST;
 	}
 	parsed.json = json_loadb(line, length, JSON_REJECT_DUPLICATES, &reason);
+	if (!parsed.json && !reason.text[0]) { /* jansson has no words for it */
+		error_errno(err, ENOMEM, "the request");
+		return CONTROL_FAILED;
+	}
 	if (!parsed.json) {
 		error_say(err, EINVAL, "no JSON: %s at byte %d", reason.text, reason.position);
 		return CONTROL_INVALID_REQUEST;

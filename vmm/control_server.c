@@ -505,14 +505,14 @@ static void add_client(struct control_server *server, int fd)
 	}
 	client = calloc(1, sizeof(*client));
 	if (!client) {
-		close(fd);
+		refuse(fd, CONTROL_FAILED, "no memory for another client");
 		return;
 	}
 	client->server = server;
 	client->fd = fd;
 	client->events = EPOLLIN;
 	if (event_loop_add(server->loop, fd, EPOLLIN, on_client, client, &client->source)) {
-		close(fd);
+		refuse(fd, CONTROL_FAILED, "this client cannot be watched");
 		free(client);
 		return;
 	}

@@ -153,6 +153,18 @@ static int say_in_use(const char *name, const char *path, struct error *err)
 		name, path, name);
 }
 
+/* 1 if @path still leads to what @fd is open on, 0 if not, -errno. */
+static int is_locked_file(const char *path, int fd)
+{
+	struct stat ours, now;
+
+	if (fstat(fd, &ours))
+		return -errno;
+	if (lstat(path, &now))
+		return errno == ENOENT ? 0 : -errno;
+	return ours.st_ino == now.st_ino && ours.st_dev == now.st_dev;
+}
+
 /*
  * Locks NAME.lock for as long as the VM lives. A lock file that its owner removed between our open
  * and our flock is no lock: look again.
@@ -160,28 +172,28 @@ static int say_in_use(const char *name, const char *path, struct error *err)
 static int take_lock(struct control_socket *socket, const char *name, struct error *err)
 {
 	for (;;) {
-		struct stat ours;
-		struct stat now;
 		int fd = open(socket->lock_path,
 			      O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+		int result;
 
 		if (fd < 0)
 			return error_errno(err, errno, "%s: cannot make the lock file",
 					   socket->lock_path);
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
-			int result = errno == EWOULDBLOCK ? say_in_use(name, socket->path, err)
-							  : error_errno(err, errno, "%s: flock",
-									socket->lock_path);
-
+			result = errno == EWOULDBLOCK
+					 ? say_in_use(name, socket->path, err)
+					 : error_errno(err, errno, "%s: flock", socket->lock_path);
 			close(fd);
 			return result;
 		}
-		if (!fstat(fd, &ours) && !lstat(socket->lock_path, &now) &&
-		    ours.st_ino == now.st_ino && ours.st_dev == now.st_dev) {
+		result = is_locked_file(socket->lock_path, fd);
+		if (result == 1) {
 			socket->lock_fd = fd;
 			return 0;
 		}
 		close(fd);
+		if (result)
+			return error_errno(err, -result, "%s: lock file", socket->lock_path);
 	}
 }
 

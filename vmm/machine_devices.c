@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -237,14 +239,23 @@ int machine_devices_wire(struct machine *machine, struct error *err)
 
 static void *io_thread(void *opaque)
 {
-	event_loop_run(opaque);
+	struct machine *machine = opaque;
+	int result = event_loop_run(machine->devices.io_loop);
+	char reason[96];
+
+	if (result) {
+		snprintf(reason, sizeof(reason),
+			 "its devices stopped: the I/O thread's event loop: %s",
+			 strerrordesc_np(-result));
+		machine_on_guest_crash(machine, reason);
+	}
 	return NULL;
 }
 
 int machine_io_start(struct machine *machine, struct error *err)
 {
 	struct machine_devices *devices = &machine->devices;
-	int result = thread_start(&devices->io_thread, "io", io_thread, devices->io_loop);
+	int result = thread_start(&devices->io_thread, "io", io_thread, machine);
 
 	if (result)
 		return error_errno(err, -result, "start the I/O thread (limits: `ulimit -u`)");
@@ -268,13 +279,14 @@ static bool join_unless_stuck(struct machine *machine)
 	for (;;) {
 		struct timespec until;
 
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += 100 * NS_PER_MS;
 		if (until.tv_nsec >= (long)NS_PER_SEC) {
 			until.tv_nsec -= NS_PER_SEC;
 			until.tv_sec++;
 		}
-		if (pthread_timedjoin_np(machine->devices.io_thread, NULL, &until) != ETIMEDOUT)
+		if (pthread_clockjoin_np(machine->devices.io_thread, NULL, CLOCK_MONOTONIC,
+					 &until) != ETIMEDOUT)
 			return true;
 		if (atomic_load(&machine->stuck))
 			return false;

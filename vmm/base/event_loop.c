@@ -18,6 +18,7 @@ struct event_source {
 	int fd;
 	bool is_timer; /* the source owns its fd */
 	bool removed;  /* freed when no event in flight can name it */
+	bool kept;     /* epoll did not let go of it */
 };
 
 struct event_loop {
@@ -175,7 +176,9 @@ void event_source_remove(struct event_source *source)
 {
 	if (!source || source->removed)
 		return;
-	epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+	/* What epoll may still speak of is kept until the loop goes; a closed descriptor is forgotten. */
+	if (epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL))
+		source->kept = errno != ENOENT && errno != EBADF;
 	source->removed = true;
 	source->loop->has_removed = true;
 }
@@ -188,7 +191,7 @@ static void free_removed(struct event_loop *loop)
 	while (*link) {
 		struct event_source *source = *link;
 
-		if (source->removed) {
+		if (source->removed && !source->kept) {
 			*link = source->next;
 			free_source(source);
 		} else {
