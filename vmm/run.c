@@ -54,6 +54,7 @@ struct run {
 	struct metrics *metrics;
 	struct control_server *control;
 	struct console_spawn *console;
+	struct log_ratelimit panics;
 	int signal_fd;
 	bool asked_to_end; /* a first SIGTERM came */
 	bool reloads; /* SIGHUP means that the file has changed, not that the terminal has gone */
@@ -180,7 +181,9 @@ static void on_machine_event(void *opaque, uint32_t events)
 		events_swap_trouble(run->events);
 		break;
 	case MACHINE_EVENT_PANIC:
-		log_warning("the guest's kernel panicked; it goes on as it likes");
+		/* Once after each reset, which a guest can ask for as often as it likes. */
+		if (log_ratelimit_pass(&run->panics))
+			log_warning("the guest's kernel panicked; it goes on as it likes");
 		events_look(run->events);
 		break;
 	case MACHINE_EVENT_BALLOON:

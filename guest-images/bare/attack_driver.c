@@ -1,5 +1,6 @@
 #include "attack_driver.h"
 
+#include "machine.h"
 #include "runtime.h"
 
 #define ID_NET     1
@@ -9,11 +10,9 @@
 
 #define BLOCK_GET_ID 8
 
-#define MOMENT_CYCLES  (1ull << 23) /* a few milliseconds */
-#define TIMEOUT_CYCLES (1ull << 35)
-
 uint8_t attack_data[8192] __attribute__((aligned(4096)));
-static struct virtq arena[ATTACK_QUEUES_MAX];
+/* The second one is for a device that works beside the one under attack. */
+static struct virtq arenas[2][ATTACK_QUEUES_MAX];
 
 void attacker_write(struct attacker *a, uint32_t reg, uint32_t value)
 {
@@ -51,7 +50,7 @@ void attacker_touch(uint64_t address, unsigned size, bool write)
 	}
 }
 
-bool attacker_take(struct attacker *a, uint64_t base)
+static bool take(struct attacker *a, uint64_t base, struct virtq *rings)
 {
 	memset(a, 0, sizeof(*a));
 	a->base = base;
@@ -63,10 +62,23 @@ bool attacker_take(struct attacker *a, uint64_t base)
 		mmio_write32(base + REG_QUEUE_SELECT, a->queue_count);
 		if (!mmio_read32(base + REG_QUEUE_MAX))
 			break;
-		a->queues[a->queue_count] = &arena[a->queue_count];
+		a->queues[a->queue_count] = &rings[a->queue_count];
 		a->queue_count++;
 	}
 	return true;
+}
+
+bool attacker_take(struct attacker *a, uint64_t base)
+{
+	return take(a, base, arenas[0]);
+}
+
+bool attacker_find(struct attacker *a, uint32_t device_id, bool beside)
+{
+	for (size_t i = 0; i < machine.virtio_count; i++)
+		if (virtio_device_id(machine.virtio[i]) == device_id)
+			return take(a, machine.virtio[i], arenas[beside]);
+	return false;
 }
 
 uint32_t attacker_eager_queues(const struct attacker *a)
@@ -154,7 +166,7 @@ bool attacker_is_broken(const struct attacker *a)
 	return mmio_read32(a->base + REG_STATUS) & VIRTIO_STATUS_NEEDS_RESET;
 }
 
-static uint16_t used_index(const struct attacker *a, unsigned queue)
+uint16_t attacker_used(const struct attacker *a, unsigned queue)
 {
 	return __atomic_load_n(&a->queues[queue]->used.index, __ATOMIC_ACQUIRE);
 }
@@ -165,17 +177,26 @@ static void rest(void)
 		cpu_pause();
 }
 
+bool attacker_await(const struct attacker *a, unsigned queue, uint16_t count, uint64_t cycles)
+{
+	for (uint64_t start = rdtsc(); attacker_used(a, queue) != count; rest())
+		if (rdtsc() - start > cycles || attacker_is_broken(a))
+			return false;
+	return true;
+}
+
 void attacker_settle(struct attacker *a, unsigned queue)
 {
 	uint64_t start = rdtsc();
 
-	while (rdtsc() - start < MOMENT_CYCLES && !used_index(a, queue) && !attacker_is_broken(a))
+	while (rdtsc() - start < ATTACK_MOMENT && !attacker_used(a, queue) &&
+	       !attacker_is_broken(a))
 		rest();
 }
 
 bool attacker_wait_broken(const struct attacker *a)
 {
-	for (uint64_t start = rdtsc(); rdtsc() - start < TIMEOUT_CYCLES; rest())
+	for (uint64_t start = rdtsc(); rdtsc() - start < ATTACK_TIMEOUT; rest())
 		if (attacker_is_broken(a))
 			return true;
 	return false;
@@ -230,10 +251,10 @@ const char *attacker_check_health(struct attacker *a)
 		return problem;
 	attacker_publish(a, queue, 0);
 	attacker_kick(a, queue);
-	for (uint64_t start = rdtsc(); !used_index(a, queue); rest()) {
+	for (uint64_t start = rdtsc(); !attacker_used(a, queue); rest()) {
 		if (attacker_is_broken(a))
 			return "a legal request breaks the device";
-		if (rdtsc() - start > TIMEOUT_CYCLES)
+		if (rdtsc() - start > ATTACK_TIMEOUT)
 			return "a legal request is not answered";
 	}
 	return NULL;

@@ -35,6 +35,9 @@
 #define ATTACK_QUEUE_SIZE 32
 #define ATTACK_QUEUES_MAX 8
 
+#define ATTACK_MOMENT  (1ull << 23) /* cycles: a few milliseconds */
+#define ATTACK_TIMEOUT (1ull << 35)
+
 struct attacker {
 	uint64_t base;
 	uint32_t device_id;
@@ -47,6 +50,8 @@ extern uint8_t attack_data[8192];
 
 /* False: no device in that slot. The device is reset. */
 bool attacker_take(struct attacker *a, uint64_t base);
+/* The first device of its kind. @beside: with rings of its own, while another device is taken. */
+bool attacker_find(struct attacker *a, uint32_t device_id, bool beside);
 
 /* Queues whose chains the device looks at as soon as they are there: bit N for queue N. */
 uint32_t attacker_eager_queues(const struct attacker *a);
@@ -66,6 +71,11 @@ void attacker_set_desc(struct attacker *a, unsigned queue, uint16_t index, uint6
 		       uint32_t length, uint16_t flags, uint16_t next);
 void attacker_publish(struct attacker *a, unsigned queue, uint16_t head);
 void attacker_kick(struct attacker *a, uint32_t queue);
+
+/* Chains given back since the device was brought up. */
+uint16_t attacker_used(const struct attacker *a, unsigned queue);
+/* True once that many are; false if the device breaks first, or for @cycles nothing comes of it. */
+bool attacker_await(const struct attacker *a, unsigned queue, uint16_t count, uint64_t cycles);
 
 /* Lets the device do what it will: until it answers, breaks or a moment has passed. */
 void attacker_settle(struct attacker *a, unsigned queue);

@@ -5,6 +5,8 @@
  */
 #include "arch/x86_64/platform.h"
 #include "attack.h"
+#include "attack_balloon.h"
+#include "attack_disk.h"
 #include "attack_race.h"
 #include "balloon.h"
 #include "blk.h"
@@ -204,6 +206,26 @@ static void do_attack_sweep(const uint64_t *arguments)
 	attack_command_sweep(arguments[0]);
 }
 
+static void do_attack_balloon(const uint64_t *arguments)
+{
+	attack_command_balloon(arguments[0]);
+}
+
+static void do_attack_disk(const uint64_t *arguments)
+{
+	attack_command_disk(arguments[0]);
+}
+
+static void do_attack_reset(const uint64_t *arguments)
+{
+	attack_command_reset(arguments[0], arguments[1]);
+}
+
+static void do_attack_noise(const uint64_t *arguments)
+{
+	attack_command_noise(arguments[0]);
+}
+
 static void do_help(const uint64_t *arguments);
 
 static const struct command {
@@ -249,6 +271,10 @@ static const struct command {
 	{"attack", "run", "DEVICE QUEUE CASE", 3, do_attack_run},
 	{"attack", "race", "DEVICE QUEUE RACE", 3, do_attack_race},
 	{"attack", "sweep", "0|1", 1, do_attack_sweep},
+	{"attack", "balloon", "CASE", 1, do_attack_balloon},
+	{"attack", "disk", "CASE", 1, do_attack_disk},
+	{"attack", "reset", "WAY [IO]", 1, do_attack_reset},
+	{"attack", "noise", "SECONDS", 1, do_attack_noise},
 	{"net", "list", "", 0, net_command_list},
 	{"net", "info", "CARD", 1, net_command_info},
 	{"net", "features", "CARD MASK", 2, net_command_features},

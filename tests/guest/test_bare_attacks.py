@@ -4,7 +4,7 @@ import re
 import unittest
 
 import network
-from case import MIB, BareCase
+from attack_case import AttackCase
 
 Device = collections.namedtuple("Device", "number id queues")
 
@@ -14,21 +14,7 @@ LOG_LINES_MAX = 400
 RACES = 9
 
 
-class Attacks(BareCase):
-    def attacker(self, *options):
-        disk = self.make_file("disk.raw", size=1 * MIB)
-        return self.bare("--disk", disk, *options, memory="64M", swap=False)
-
-    def bystander(self):
-        """Another guest, whose memory is known."""
-        guest = self.bare(memory="32M")
-        guest.serial.command("fillall 77")
-        return guest
-
-    def assert_untouched(self, guest):
-        result = guest.serial.command("verifyall 77")
-        self.assertEqual((result["bad"], result["lost"]), (0, 0))
-
+class Attacks(AttackCase):
     def cases(self, guest):
         start = len(guest.serial.text)
         guest.serial.command("attack list")
