@@ -268,8 +268,8 @@ static bool read_input(struct chardev *chardev)
 			return false;
 		}
 		if (count < 0)
-			log_warning("serial input cannot be read and has ended: %s",
-				    strerrordesc_np((int)-count));
+			log_warning("input of the %s cannot be read and has ended: %s",
+				    chardev->name, strerrordesc_np((int)-count));
 		close(chardev->port.in_fd);
 		chardev->port.in_fd = -1;
 		return false;

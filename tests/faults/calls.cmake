@@ -6,12 +6,12 @@ set(fault_calls
 	# descriptors
 	open64 fopen64 fdopen opendir fcntl64 eventfd signalfd timerfd_create timerfd_settime
 	epoll_create1 epoll_ctl epoll_wait poll ppoll pipe2
-	socket bind listen connect accept4 setsockopt getsockopt getsockname
+	socket socketpair bind listen connect accept4 setsockopt getsockopt getsockname
 	# files
 	ftruncate64 fallocate64 fstat64 stat64 lstat64 lseek64 fdatasync sync_file_range posix_fadvise64
 	flock mkdir rename unlink chmod fchmod
 	# bytes
-	read write pread64 pwrite64 preadv64 pwritev64v2 recv send getrandom
+	read write pread64 pwrite64 preadv64 pwritev64v2 readv writev recv send recvmsg sendmsg getrandom
 	# the kernel's further doors: KVM, userfaultfd, io_uring
 	ioctl syscall
 	io_uring_queue_init io_uring_submit io_uring_register_eventfd io_uring_get_probe_ring

@@ -294,6 +294,16 @@ WRAP_TRANSFER(recv, "recv", ECONNRESET, size, (int fd, void *buffer, size_t size
 	      (fd, buffer, size, flags))
 WRAP_TRANSFER(send, "send", ENOBUFS, size, (int fd, const void *buffer, size_t size, int flags),
 	      (fd, buffer, size, flags))
+WRAP_TRANSFER(readv, "readv", EIO, size, (int fd, const struct iovec *parts, int size),
+	      (fd, parts, size))
+WRAP_TRANSFER(writev, "writev", EIO, size, (int fd, const struct iovec *parts, int size),
+	      (fd, parts, size))
+WRAP(ssize_t, recvmsg, "recvmsg", -1, ENOMEM, 0, (int fd, struct msghdr *message, int flags),
+     (fd, message, flags))
+WRAP(ssize_t, sendmsg, "sendmsg", -1, ENOBUFS, 0, (int fd, const struct msghdr *message, int flags),
+     (fd, message, flags))
+WRAP(int, socketpair, "socketpair", -1, EMFILE, 0, (int domain, int type, int protocol, int fds[2]),
+     (domain, type, protocol, fds))
 WRAP_TRANSFER(getrandom, "getrandom", ENOSYS, size, (void *buffer, size_t size, unsigned flags),
 	      (buffer, size, flags))
 

@@ -35,6 +35,7 @@ class Refused(Exception):
 class Machine:
     def __init__(self, directory, options, fault):
         self.directory = directory
+        self.fault = fault or ""
         self.runtime, self.swap_dir = (os.path.join(directory, name) for name in ("runtime", "swap"))
         os.mkdir(self.runtime, 0o700)
         os.mkdir(self.swap_dir)
@@ -50,7 +51,7 @@ class Machine:
             self.process = subprocess.Popen(
                 [host.BINARY, "run", "--name", "vm", "--kernel", host.image("bare.elf"), "--memory", MEMORY,
                  "--swap-dir", self.swap_dir, "--disk", disk, *options],
-                env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+                env=environment, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.serial = Serial(self.process.stdout.fileno(), self.process.stdin.fileno())
         self.started = self.paused = self.was_killed = self.is_mute = self.asked_to_pause = False
         self.lasting = bool(fault) and fault.endswith(":always")
@@ -101,7 +102,12 @@ class Machine:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(timeout)
                 connection.connect(os.path.join(self.runtime, "ebb", "vm.sock"))
-                connection.sendall(json.dumps(request).encode() + b"\n")
+                line = json.dumps(request).encode() + b"\n"
+                if command == "dump-memory":
+                    with open(arguments[0], "wb") as file:
+                        socket.send_fds(connection, [line], [file.fileno()])
+                else:
+                    connection.sendall(line)
                 while True:
                     part = connection.recv(65536)
                     if not part:
