@@ -62,7 +62,7 @@ int main(int argc, char **argv)
 
 	for (int i = 1; i < argc; i++)
 		count += run_path(argv[i]);
-	LLVMFuzzerTestOneInput(NULL, 0);
+	LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
 	printf("%u inputs\n", count + 1);
 	return count || argc == 1 ? 0 : 1;
 }
