@@ -87,8 +87,9 @@ class Trouble(Many):
     """One guest's trouble is no other's."""
 
     def damage_store(self, guest):
-        for path in glob.glob(f"/proc/{guest.pid}/fd/*"):
-            target = os.readlink(path)
+        # Several descriptors may lead to one file, which is to be damaged once.
+        paths = {os.readlink(path): path for path in glob.glob(f"/proc/{guest.pid}/fd/*")}
+        for target, path in paths.items():
             if target.startswith(self.swap_dir) and target.endswith("(deleted)"):
                 with open(path, "r+b", buffering=0) as file:
                     for offset in range(0, os.fstat(file.fileno()).st_size, 4096):
