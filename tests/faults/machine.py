@@ -53,7 +53,7 @@ class Machine:
                  "--swap-dir", self.swap_dir, "--disk", disk, *options],
                 env=environment, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.serial = Serial(self.process.stdout.fileno(), self.process.stdin.fileno())
-        self.started = self.paused = self.was_killed = self.is_mute = self.asked_to_pause = False
+        self.started = self.paused = self.was_killed = self.is_mute = self.disk_is_broken = self.asked_to_pause = False
         self.lasting = bool(fault) and fault.endswith(":always")
         self.stopped = None
         self.refusals = []
@@ -227,6 +227,8 @@ class Machine:
 
     def guest(self, command):
         """What the agent answers to @command. Said again if it was not heard."""
+        if self.disk_is_broken and command.startswith("blk"):
+            return ""
         for _ in range(3):
             try:
                 tag, _, start = self.serial.begin(command)
@@ -240,9 +242,10 @@ class Machine:
             if match and not command.startswith("blk"):
                 raise Lost(f"{command}: the guest says {match.group(2)}")
             self.refusals.append(f"guest: {command}: {match.group(2) if match else 'no answer'}")
-            # A broken disk is told, to the guest and to the operator.
-            if match and "IOERR" in match.group(2) and "warning: disk" in self.errors():
-                return match.group(2)
+        # A broken disk is told, to the guest and to the operator; what was not written is not read back.
+        if match and "IOERR" in match.group(2) and "warning: disk" in self.errors():
+            self.disk_is_broken = True
+            return match.group(2)
         raise Lost(f"{command}: no answer of the guest")
 
     def verify(self, seed):
