@@ -53,10 +53,17 @@ struct fault {
 	const char *trouble; /* which the operator is to be told; NULL: none */
 };
 
+/* One thread and what it uses. */
+struct watcher {
+	struct post *post;
+	struct pager_context *context;
+};
+
 struct post {
 	struct monitor *monitor;
 	int cpu; /* -1: any */
 	pthread_t threads[POST_THREADS];
+	struct watcher watchers[POST_THREADS];
 	size_t thread_count;
 
 	int nudge_fd;
@@ -79,12 +86,6 @@ struct monitor {
 	struct latency latency[PAGER_ANSWERS];
 	size_t post_count;
 	struct post posts[PINNED_POSTS_MAX];
-};
-
-/* One thread and what it uses. */
-struct watcher {
-	struct post *post;
-	struct pager_context *context;
 };
 
 static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
@@ -405,19 +406,13 @@ static void leave(void *arg)
 
 static void *run_watcher(void *arg)
 {
-	struct post *post = arg;
-	struct watcher watcher = {.post = post};
-	int result = pager_context_create(post->monitor->pager, &watcher.context);
+	struct watcher *watcher = arg;
 
-	if (result) {
-		tell_trouble(post->monitor, -result, "starting a monitor thread");
-		return NULL;
-	}
 	thread_want_short_slice();
-	pthread_cleanup_push(leave, &watcher);
-	take_watch(post);
-	watch(&watcher);
-	pthread_mutex_unlock(&post->watch);
+	pthread_cleanup_push(leave, watcher);
+	take_watch(watcher->post);
+	watch(watcher);
+	pthread_mutex_unlock(&watcher->post->watch);
 	pthread_cleanup_pop(true);
 	return NULL;
 }
@@ -445,11 +440,20 @@ static int start_post(struct monitor *monitor, int cpu)
 	if (post->nudge_fd < 0)
 		return -errno;
 	for (size_t i = 0; i < POST_THREADS; i++) {
+		struct watcher *watcher = &post->watchers[i];
 		cpu_set_t set;
-		int result = thread_start(&post->threads[i], "ebb-monitor", run_watcher, post);
+		int result;
 
+		/* Here, where a failure is the start's alone, not one of a machine that needs it. */
+		watcher->post = post;
+		result = pager_context_create(monitor->pager, &watcher->context);
 		if (result)
 			return result;
+		result = thread_start(&post->threads[i], "ebb-monitor", run_watcher, watcher);
+		if (result) {
+			pager_context_destroy(watcher->context);
+			return result;
+		}
 		post->thread_count++;
 		if (cpu < 0)
 			continue;

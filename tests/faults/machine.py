@@ -198,7 +198,12 @@ class Machine:
                 return True
             except Refused as refused:
                 if time.monotonic() > deadline:
-                    raise Ended(f"cannot be resumed: {refused}") from None
+                    # Only what fails for good may make that final.
+                    if not self.lasting:
+                        raise Lost(f"cannot be resumed: {refused}") from None
+                    self.stopped = str(refused)
+                    self.quit()
+                    raise Ended("stopped") from None
                 time.sleep(0.2)
 
     # The guest.
