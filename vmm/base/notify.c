@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,8 @@ static int make_address(const char *name, struct sockaddr_un *address, socklen_t
 	return 0;
 }
 
-static int kept = -1; /* connected; -1: each message opens its own */
+static bool keeps_open; /* once and for all: no message opens a socket of its own */
+static int kept;        /* then: connected, or the -errno that messages end with */
 
 /* A socket that leads to the service manager, or -errno. -ENOENT: there is none. */
 static int open_socket(void)
@@ -60,8 +62,10 @@ static int open_socket(void)
 
 void notify_keep_open(void)
 {
-	if (kept < 0)
-		kept = open_socket();
+	if (keeps_open)
+		return;
+	kept = open_socket();
+	keeps_open = true;
 }
 
 int notify_send(const char *fmt, ...)
@@ -74,7 +78,7 @@ int notify_send(const char *fmt, ...)
 
 	if (!name || !*name)
 		return 0;
-	fd = kept >= 0 ? kept : open_socket();
+	fd = keeps_open ? kept : open_socket();
 	if (fd < 0)
 		return fd;
 	va_start(args, fmt);
@@ -82,7 +86,7 @@ int notify_send(const char *fmt, ...)
 	va_end(args);
 	if (send(fd, message, strlen(message), MSG_NOSIGNAL) < 0)
 		result = -errno;
-	if (fd != kept)
+	if (!keeps_open)
 		close(fd);
 	return result;
 }
