@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/options.h"
 #include "vmm/sandbox.h"
 
 #define LOCK_PATH_MAX (CONTROL_PATH_MAX + 8)
@@ -447,4 +447,15 @@ int control_socket_connect(const char *path, const char *name, int *fd, struct e
 int control_socket_connect_nowait(const char *path, const char *name, int *fd, struct error *err)
 {
 	return connect_to(path, name, SOCK_NONBLOCK, fd, err);
+}
+
+bool control_socket_name_of(const char *file, char name[static VM_NAME_MAX + 1])
+{
+	size_t length = strlen(file);
+
+	if (length <= 5 || strcmp(file + length - 5, ".sock") || length - 5 > VM_NAME_MAX)
+		return false;
+	memcpy(name, file, length - 5);
+	name[length - 5] = '\0';
+	return !options_check_name(name, NULL);
 }

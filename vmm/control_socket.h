@@ -17,7 +17,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include <stdbool.h>
+
 #include "vmm/base/error.h"
+#include "vmm/config.h"
 
 /* As long as an address of a Unix socket can be, with its NUL. */
 #define CONTROL_PATH_MAX 108
@@ -67,5 +70,8 @@ int control_socket_check_peer(int fd, pid_t *pid);
 
 /* Whether the machine of @socket serves the peer of connected @fd. 0, -EPERM, -errno. */
 int control_socket_check_client(const struct control_socket *socket, int fd);
+
+/* The VM's name in a socket file's name, "NAME.sock"; false if it is none of that form. */
+bool control_socket_name_of(const char *file, char name[static VM_NAME_MAX + 1]);
 
 #endif

@@ -7,25 +7,12 @@
 
 #include "vmm/control_socket.h"
 #include "vmm/fleet.h"
-#include "vmm/options.h"
-
-/* The name in "NAME.sock"; false if the file is none of that form. */
-static bool name_of(const char *file, char name[VM_NAME_MAX + 1])
-{
-	size_t length = strlen(file);
-
-	if (length <= 5 || strcmp(file + length - 5, ".sock") || length - 5 > VM_NAME_MAX)
-		return false;
-	memcpy(name, file, length - 5);
-	name[length - 5] = '\0';
-	return !options_check_name(name, NULL);
-}
 
 static int is_socket(const struct dirent *entry)
 {
 	char name[VM_NAME_MAX + 1];
 
-	return name_of(entry->d_name, name);
+	return control_socket_name_of(entry->d_name, name);
 }
 
 /* "vm2" comes before "vm10". */
@@ -59,7 +46,8 @@ static int add_machines(const char *directory, struct fleet_name **names, size_t
 	for (int i = 0; i < found; i++) {
 		char name[VM_NAME_MAX + 1];
 
-		if (more && *count < FLEET_NAMES_MAX && name_of(entries[i]->d_name, name) &&
+		if (more && *count < FLEET_NAMES_MAX &&
+		    control_socket_name_of(entries[i]->d_name, name) &&
 		    !is_known(name, more, *count))
 			memcpy(more[(*count)++].text, name, sizeof(name));
 		free(entries[i]);

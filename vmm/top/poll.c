@@ -10,7 +10,6 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/control_socket.h"
-#include "vmm/options.h"
 #include "vmm/render_internal.h"
 #include "vmm/top/link.h"
 
@@ -172,18 +171,6 @@ static void meet(struct top_poll *poll, const char *name)
 	peers[poll->count++] = peer;
 }
 
-/* The name in "NAME.sock"; false if the file is none of that form. */
-static bool name_of(const char *file, char name[static VM_NAME_MAX + 1])
-{
-	size_t length = strlen(file);
-
-	if (length <= 5 || strcmp(file + length - 5, ".sock") || length - 5 > VM_NAME_MAX)
-		return false;
-	memcpy(name, file, length - 5);
-	name[length - 5] = '\0';
-	return !options_check_name(name, NULL);
-}
-
 static int look_into(struct top_poll *poll, const char *directory, struct error *err)
 {
 	struct dirent *entry;
@@ -194,7 +181,7 @@ static int look_into(struct top_poll *poll, const char *directory, struct error 
 	while ((entry = readdir(listing))) {
 		char name[VM_NAME_MAX + 1];
 
-		if (name_of(entry->d_name, name))
+		if (control_socket_name_of(entry->d_name, name))
 			meet(poll, name);
 	}
 	closedir(listing);
