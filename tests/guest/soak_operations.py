@@ -286,7 +286,7 @@ class BareGuest(SoakGuest):
             self.guest.serial.begin("reset")
         self.guest.serial.ready(timeout=TIMEOUT, start=start)
         if begun:
-            self.finish_swap(begun, beside, before)
+            self.finish_swap(begun, beside, before, interrupted=True)
         self.resets += 1
         self.new_memory()
         self.verify()
