@@ -12,7 +12,7 @@
 # --processors N  uses only so many of this host's
 #
 # Swap operations in every order and at once, cancelled, by clients that go away, by the policy; fills,
-# a second vCPU that writes, balloon, free page reports, disks, packets, resets, pauses, restarts with
+# a second vCPU that writes, balloon, free page reports, disks, packets, vsock, resets, pauses, restarts with
 # other options, stores that fill up, SIGSTOP, metrics, followers of events. After each: ebb lives, its
 # state is that of a model, page counts sum up, nothing is leaked. Exit status: 0; 1, with the last
 # operations and what was said, if anything is wrong; 77 if this host cannot.

@@ -204,8 +204,6 @@ void serial_read_line(char *line, size_t size)
 			idle();
 		c = (char)inb(uart + UART_DATA);
 		if (c == '\n' || c == '\r') {
-			if (!length)
-				continue;
 			line[length] = '\0';
 			return;
 		}

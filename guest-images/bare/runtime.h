@@ -96,8 +96,8 @@ void serial_init(uint16_t port);
 void print(const char *format, ...);
 
 /*
- * One line of input without its end, cut at @size - 1 characters. Waits for ever, polling. Lines
- * may end in \n, \r or both.
+ * One line of input without its end, cut at @size - 1 characters. Waits for ever, polling. \n and \r
+ * each end a line, which may be empty.
  */
 void serial_read_line(char *line, size_t size);
 

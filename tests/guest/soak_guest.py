@@ -50,6 +50,7 @@ class SoakGuest(BareCase):
             self.skipTest("this host cannot swap guests out: " + host.failures())
         self.disk_paths = [self.make_file(f"disk{i}", DISK_GRAINS * GRAIN) for i in range(3)]
         self.disks = [Grains(0, DISK_GRAINS) for _ in self.disk_paths]
+        self.vsock_path = os.path.join(self.directory, "vsock")
         # Those who are not root go without a network.
         self.has_net = self.uses_network and host.is_root() and os.path.exists("/dev/net/tun")
         if self.has_net:
@@ -82,6 +83,7 @@ class SoakGuest(BareCase):
             options += ["--disk", path]
         if self.has_net:
             options += ["--net", "tap=tap0"]
+        options += ["--vsock", self.vsock_path]
         self.note(f"boot {self.boots}: {' '.join(options)} --memory {self.memory_bytes // MIB}M, {place}")
         self.options = options
         self.guest = self.bare(*options, memory=f"{self.memory_bytes // MIB}M", swap=place != "pool")
@@ -116,7 +118,7 @@ class SoakGuest(BareCase):
         if how != "kill":
             left = [path for path in glob.glob(f"{self.runtime}/**", recursive=True)
                     if os.path.basename(path).startswith(self.name + ".")] + \
-                [path for path in (os.path.join(self.directory, "metrics"),) if os.path.exists(path)]
+                [path for path in (os.path.join(self.directory, "metrics"), self.vsock_path) if os.path.exists(path)]
             assert not left, f"left behind: {left}"
         self.check_disk_files()
         self.close()
@@ -162,11 +164,11 @@ class SoakGuest(BareCase):
         self.seed_number += 1
         return self.seed_number
 
-    def swap(self, operation, cancelled=False):
+    def swap(self, operation):
         """Runs it to its end; what it says must be what the model says."""
         before = self.state
         begun = self.begin_swap(operation)
-        self.finish_swap(begun, operation, before, cancelled)
+        self.finish_swap(begun, operation, before)
 
     def begin_swap(self, operation):
         self.count("swap " + operation)
@@ -232,14 +234,28 @@ class SoakGuest(BareCase):
     def digest(self):
         return self.guest.ctl("checksum-memory")["digest"]
 
-    def dump_digest(self):
-        path = os.path.join(self.directory, "dump")
+    def dump_digest(self, name="dump"):
+        path = os.path.join(self.directory, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         self.guest.ctl("dump-memory", path)
         with open(path, "rb") as file:
             digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         assert os.stat(path).st_size == self.memory_bytes
-        os.unlink(path)
         return digest
+
+    def dumps_differ(self, one="dump", other="dump-after"):
+        """Where, page by page."""
+        differences = []
+        with open(os.path.join(self.directory, one), "rb") as a, open(os.path.join(self.directory, other), "rb") as b:
+            for page in range(self.memory_bytes // 4096):
+                before, after = a.read(4096), b.read(4096)
+                if before != after:
+                    first = next(i for i in range(4096) if before[i] != after[i])
+                    last = next(i for i in reversed(range(4096)) if before[i] != after[i])
+                    differences.append(f"{page * 4096 + first:#x}: {before[first:last + 1][:64].hex()} became "
+                                       f"{after[first:last + 1][:64].hex()} (of {last + 1 - first} bytes)")
+        return f"{len(differences)} pages: " + "; ".join(differences[:20])
 
     def start_follower(self):
         self.follower = Follower(self.guest, "0")

@@ -9,6 +9,7 @@ import time
 import host
 import network
 import soak_model as model
+import vsock
 from case import MIB
 from ebb import ControlError, GuestFailure
 from prometheus import Scrape
@@ -18,6 +19,7 @@ from soak_model import GRAIN, SECTORS
 SWAP = ("enable", "trim", "out", "in", "in --working-set", "disable")
 CYCLE = ("enable", "trim", "out", "enable", "out")
 ADDRESS = "10.0.0.2"
+VSOCK_ECHO = 7
 
 
 class BareGuest(SoakGuest):
@@ -27,7 +29,7 @@ class BareGuest(SoakGuest):
         "swap": 20, "cycle": 12, "beside": 24, "race": 6, "cancel": 10, "hang_up": 4,
         "fill": 8, "zero": 4, "verify": 8, "verify_all": 4, "touch": 6, "churn": 6, "second_cpu": 5,
         "balloon": 8, "inflate": 5, "report": 5, "paused": 8, "checksum": 3, "reset": 4,
-        "put": 8, "get": 8, "discard": 5, "flush": 2, "network": 5, "auto": 3, "pressure": 1,
+        "put": 8, "get": 8, "discard": 5, "flush": 2, "network": 5, "vsock": 5, "auto": 3, "pressure": 1,
         "scrape": 4, "follow": 4, "look": 4, "stop_ebb": 4, "swap_all": 3, "restart": 2,
     }
     kinds, weights = tuple(WEIGHTS), tuple(WEIGHTS.values())
@@ -253,19 +255,20 @@ class BareGuest(SoakGuest):
         """Memory that nobody changes stays the same, wherever it is."""
         self.guest.ctl("pause")
         before = self.digest()
+        assert self.dump_digest() == before, "the dump is another than the checksum's"
         for _ in range(rng.randint(1, 4)):
-            what = rng.choice((*SWAP, *SWAP, "dump", "checksum", "pause"))
+            what = rng.choice((*SWAP, *SWAP, "checksum", "pause"))
             self.note(f"  {what}")
-            if what == "dump":
-                assert self.dump_digest() == before, "the dump is another than the checksum's"
-            elif what == "pause":
+            if what == "pause":
                 try:
                     self.guest.ctl("pause")
                 except ControlError as error:
                     assert error.code == "wrong_state", error
             elif what != "checksum":
                 self.swap(what)
-            assert self.digest() == before, f"memory has changed by {what}"
+            if self.digest() != before:
+                self.dump_digest("dump-after")
+                raise AssertionError(f"memory has changed by {what}: {self.dumps_differ()}")
             self.totals["verified"] += self.memory_bytes
         self.guest.ctl("resume", *rng.choice(((), ("--prefetch",))))
 
@@ -304,9 +307,23 @@ class BareGuest(SoakGuest):
         self.note(f"  {how}")
         if rng.random() < 0.5:
             self.verify()
-        self.end(how)
+        if rng.random() < 0.5:
+            self.end_in_the_middle(rng, how)
+        else:
+            self.end(how)
         self.count("end by " + how)
         self.boot()
+
+    def end_in_the_middle(self, rng, how):
+        """Of a swap operation, whose client gets some answer or none."""
+        operation = rng.choice(SWAP)
+        if operation in ("out", "trim") and self.state != "staged":
+            self.swap("enable")
+        self.note(f"  in {operation}")
+        process, _ = self.begin_swap(operation)
+        time.sleep(0.05 * rng.random())
+        self.end(how)
+        process.communicate(timeout=TIMEOUT * host.SLOWNESS)
 
     # Disks.
 
@@ -376,6 +393,22 @@ class BareGuest(SoakGuest):
         self.finish_swap(begun, operation, before)
         self.guest.serial.send("\n")
         assert self.guest.serial.finish(served, TIMEOUT)["bad"] == 0
+
+    def do_vsock(self, rng):
+        """Streams from the host and from the guest, while an operation runs."""
+        before, operation = self.state, rng.choice(SWAP)
+        self.note(f"  {operation}")
+        begun = self.begin_swap(operation)
+        data = rng.randbytes(rng.randint(1, 300000))
+        with vsock.connect(self.vsock_path, VSOCK_ECHO) as stream:
+            assert vsock.exchange(stream, data) == data, "the echo is another"
+        size = rng.randint(0, 100000)
+        with vsock.EchoServer(self.vsock_path, 1234):
+            assert self.command(f"vsock connect 1234 {size}")["received"] == size
+        self.totals["echoed"] += len(data) + size
+        self.finish_swap(begun, operation, before)
+        status = self.command("vsock info")
+        assert status["damaged"] == 0, status
 
     # Those who watch.
 
