@@ -393,6 +393,9 @@ class BareGuest(SoakGuest):
         self.finish_swap(begun, operation, before)
         self.guest.serial.send("\n")
         assert self.guest.serial.finish(served, TIMEOUT)["bad"] == 0
+        # Or the host asks some seconds later whether it is still there, and the question comes into
+        # the memory of a guest that is paused by then.
+        network.run("ip", "neigh", "flush", "dev", self.tap.name)
 
     def do_vsock(self, rng):
         """Streams from the host and from the guest, while an operation runs."""
