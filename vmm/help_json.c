@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <jansson.h>
 
-#include "vmm/commands.h"
-#include "vmm/help.h"
-#include "vmm/options.h"
+#include "vmm/control/commands.h"
+#include "vmm/options/help.h"
+#include "vmm/options/options.h"
 
 static json_t *subcommand_list(void)
 {

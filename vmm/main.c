@@ -2,21 +2,37 @@
 #include <string.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/check.h"
-#include "vmm/console.h"
-#include "vmm/ctl.h"
-#include "vmm/help.h"
-#include "vmm/ls.h"
-#include "vmm/report.h"
+#include "vmm/check/check.h"
+#include "vmm/client/console.h"
+#include "vmm/client/ctl.h"
+#include "vmm/client/ls.h"
+#include "vmm/client/report.h"
+#include "vmm/client/swap_all.h"
+#include "vmm/client/top/top.h"
+#include "vmm/help_json.h"
+#include "vmm/options/help.h"
 #include "vmm/run.h"
-#include "vmm/swap_all.h"
-#include "vmm/top/top.h"
 
 static int version_main(int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
 	puts("ebb " EBB_VERSION);
+	return 0;
+}
+
+static int help_main(int argc, char **argv)
+{
+	if (argc > 2) {
+		help_print(stderr, "help");
+		return 2;
+	}
+	if (argc == 2 && !strcmp(argv[1], "--json"))
+		return help_json_print(stdout) ? 1 : 0;
+	if (help_print(stdout, argc == 2 ? argv[1] : NULL)) {
+		fprintf(stderr, "ebb help: there is no command \"%s\"; see `ebb help`\n", argv[1]);
+		return 2;
+	}
 	return 0;
 }
 

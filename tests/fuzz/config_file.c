@@ -1,5 +1,5 @@
 /* A configuration file of any contents; what is understood is printed, and read back the same. */
-#include "vmm/config_file.h"
+#include "vmm/options/config_file.h"
 
 #include <stdlib.h>
 

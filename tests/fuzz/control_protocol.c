@@ -1,11 +1,11 @@
 /* A line on the control socket, and what a client makes of it. */
-#include "vmm/control_protocol.h"
+#include "vmm/control/control_protocol.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/fuzz/input.h"
-#include "vmm/commands.h"
+#include "vmm/control/commands.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,5 +1,5 @@
 /* `ebb run`'s command line: words of any contents. */
-#include "vmm/options.h"
+#include "vmm/options/options.h"
 
 #include <stdlib.h>
 

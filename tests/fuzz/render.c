@@ -1,10 +1,10 @@
 /* What a VM answers, shown to a person: another user's VM may answer anything. */
-#include "vmm/render.h"
+#include "vmm/client/render.h"
 
 #include <stdio.h>
 
 #include "tests/fuzz/input.h"
-#include "vmm/commands.h"
+#include "vmm/control/commands.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,5 +1,5 @@
 /* Sizes and policies as people write them: what is understood is written back as the same. */
-#include "vmm/swap_policy.h"
+#include "vmm/machine/swap_policy.h"
 
 #include <stdlib.h>
 

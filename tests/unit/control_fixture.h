@@ -10,9 +10,9 @@
 
 #include "fake_machine.h"
 #include "vmm/base/clock.h"
-#include "vmm/control_server.h"
-#include "vmm/control_socket.h"
-#include "vmm/events.h"
+#include "vmm/control/control_server.h"
+#include "vmm/control/control_socket.h"
+#include "vmm/control/events.h"
 
 #define PATIENCE_MS 5000
 #define STALL_NS    (300 * NS_PER_MS)

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 #include "swap/swap.h"
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 struct fake_machine {
 	atomic_int state; /* enum machine_state */

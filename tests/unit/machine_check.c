@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/check.h"
+#include "vmm/check/check.h"
 
 /* Runs the command in a child and returns what it printed, with its exit status. */
 static json_t *check_json(const char *swap_dir, int *status)

@@ -7,9 +7,9 @@
 #include "arch_image.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/event_loop.h"
-#include "vmm/chardev.h"
-#include "vmm/kvm.h"
-#include "vmm/machine.h"
+#include "vmm/machine/chardev.h"
+#include "vmm/machine/kvm.h"
+#include "vmm/machine/machine.h"
 
 #define CODE_OFFSET (ELF_ENTRY - ELF_LOAD)
 

@@ -13,8 +13,8 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
-#include "vmm/vcpu.h"
-#include "vmm/vcpu_exit.h"
+#include "vmm/machine/vcpu.h"
+#include "vmm/machine/vcpu_exit.h"
 
 #define RAM_SIZE  (64 * GUEST_PAGE_SIZE)
 #define CODE      0x1000

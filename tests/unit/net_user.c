@@ -27,8 +27,8 @@
 
 #include <cmocka.h>
 
-#include "vmm/net_user.h"
-#include "vmm/passt.h"
+#include "vmm/machine/net_user.h"
+#include "vmm/machine/passt.h"
 
 #define SKIPPED     77
 #define PATIENCE_MS 20000

@@ -10,9 +10,9 @@
 
 #include "fake_machine.h"
 #include "vmm/base/event_loop.h"
-#include "vmm/commands.h"
-#include "vmm/control_operation.h"
-#include "vmm/swap_auto.h"
+#include "vmm/control/commands.h"
+#include "vmm/control/control_operation.h"
+#include "vmm/control/swap_auto.h"
 
 #define PATIENCE_NS (20 * NS_PER_SEC)
 

@@ -14,7 +14,7 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/log.h"
-#include "vmm/boot_files.h"
+#include "vmm/machine/boot_files.h"
 
 static const char *const names[] = {"d.raw", "d.img", "d.vmlinuz", "d.initrd", "d.cmdline"};
 

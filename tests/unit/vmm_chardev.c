@@ -21,9 +21,9 @@
 #include <cmocka.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/terminal.h"
 #include "vmm/base/thread.h"
-#include "vmm/chardev.h"
-#include "vmm/terminal.h"
+#include "vmm/machine/chardev.h"
 
 static struct {
 	struct event_loop *loop;

@@ -16,7 +16,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/unix_socket.h"
-#include "vmm/chardev.h"
+#include "vmm/machine/chardev.h"
 
 static struct {
 	struct event_loop *loop;

@@ -10,7 +10,7 @@
 
 #include "fake_machine.h"
 #include "vmm/base/checked.h"
-#include "vmm/commands.h"
+#include "vmm/control/commands.h"
 
 static const struct control_host host = {.name = "web"};
 static struct error error;

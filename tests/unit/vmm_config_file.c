@@ -15,8 +15,8 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
-#include "vmm/config_file.h"
-#include "vmm/options.h"
+#include "vmm/options/config_file.h"
+#include "vmm/options/options.h"
 
 #define ARGS_MAX 32
 

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "control_fixture.h"
-#include "vmm/control_client.h"
+#include "vmm/client/control_client.h"
 
 static struct error error;
 

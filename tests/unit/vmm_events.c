@@ -1,5 +1,5 @@
 /* What a machine that only remembers makes of events, and who gets which of them. */
-#include "vmm/events.h"
+#include "vmm/control/events.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -9,7 +9,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
-#include "vmm/history.h"
+#include "vmm/control/history.h"
 
 static struct history_input input;
 static struct latency latency[SWAP_FAULT_KINDS];

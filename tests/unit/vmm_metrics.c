@@ -10,9 +10,9 @@
 #include <cmocka.h>
 
 #include "vmm/base/size.h"
-#include "vmm/memory_states.h"
-#include "vmm/metrics_process.h"
-#include "vmm/metrics_text.h"
+#include "vmm/machine/memory_states.h"
+#include "vmm/metrics/metrics_process.h"
+#include "vmm/metrics/metrics_text.h"
 
 static struct metrics_input input;
 static char *text;

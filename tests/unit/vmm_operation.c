@@ -15,8 +15,8 @@
 
 #include "fake_machine.h"
 #include "vmm/base/clock.h"
-#include "vmm/control_operation.h"
-#include "vmm/dump_file.h"
+#include "vmm/control/control_operation.h"
+#include "vmm/control/dump_file.h"
 
 static const struct control_host host = {.name = "web"};
 static struct control_operation operation;

@@ -11,8 +11,8 @@
 
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
-#include "vmm/options.h"
-#include "vmm/options_metrics.h"
+#include "vmm/options/options.h"
+#include "vmm/options/options_metrics.h"
 
 #define ARGS_MAX 48
 

@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/options.h"
-#include "vmm/options_net.h"
+#include "vmm/options/options.h"
+#include "vmm/options/options_net.h"
 
 #define TEXT_MAX 1024
 

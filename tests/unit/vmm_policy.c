@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/swap_policy.h"
+#include "vmm/machine/swap_policy.h"
 
 #define SECOND NS_PER_SEC
 #define IDLE   60

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/pressure.h"
+#include "vmm/base/pressure.h"
 
 static void pressure_stalls_are_read(void **state)
 {

@@ -23,11 +23,11 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/thread.h"
-#include "vmm/console.h"
-#include "vmm/control_server.h"
-#include "vmm/control_socket.h"
-#include "vmm/ctl.h"
-#include "vmm/ls.h"
+#include "vmm/client/console.h"
+#include "vmm/client/ctl.h"
+#include "vmm/client/ls.h"
+#include "vmm/control/control_server.h"
+#include "vmm/control/control_socket.h"
 
 #define PATIENCE_MS 8000
 

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/checked.h"
-#include "vmm/control_protocol.h"
+#include "vmm/control/control_protocol.h"
 
 static struct control_request request;
 static struct error error;

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/render.h"
+#include "vmm/client/render.h"
 
 static char *text;
 static size_t text_length;

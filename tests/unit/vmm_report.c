@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/report.h"
+#include "vmm/client/report.h"
 
 #define DATA_BEGIN "id=\"data\">"
 

@@ -1,5 +1,5 @@
 /* `ebb swap`: its command line, and what it prints. */
-#include "vmm/swap_all.h"
+#include "vmm/client/swap_all.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/render.h"
+#include "vmm/client/render.h"
 
 static struct swap_all_options options;
 static struct error error;

@@ -11,7 +11,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
-#include "vmm/top/draw.h"
+#include "vmm/client/top/draw.h"
 
 static struct top_model model;
 static struct top_view view;

@@ -9,7 +9,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
-#include "vmm/top/model.h"
+#include "vmm/client/top/model.h"
 
 static struct top_vm vm;
 

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/top/poll.h"
+#include "vmm/client/top/poll.h"
 
 #define MACHINES 100
 

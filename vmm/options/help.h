@@ -1,0 +1,17 @@
+/* The texts of `ebb help`. */
+#ifndef EBB_VMM_OPTIONS_HELP_H
+#define EBB_VMM_OPTIONS_HELP_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* Prints the help of subcommand @command; NULL: of ebb itself. -ENOENT if there is none. */
+int help_print(FILE *out, const char *command);
+
+/* The text of `ebb help`. */
+const char *help_summary(void);
+
+/* The name of subcommand @i with its text; NULL behind the last. */
+const char *help_topic(size_t i, const char **text);
+
+#endif

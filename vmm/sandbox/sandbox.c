@@ -1,0 +1,236 @@
+#include "vmm/sandbox/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "swap/uffd.h"
+#include "vmm/base/io.h"
+#include "vmm/base/log.h"
+#include "vmm/base/size.h"
+#include "vmm/sandbox/sandbox_filter.h"
+#include "vmm/sandbox/sandbox_probe.h"
+
+#define DESCRIPTORS_MAX 4096u
+
+/* A root without CAP_IPC_LOCK is bound by this limit like others: room for keys, and for io_uring. */
+#define LOCKED_MEMORY (64 * MIB)
+
+/* Private anonymous memory and ELF headers: no shared memory, which guest RAM is (core(5)). */
+#define CORE_FILTER "0x11"
+
+#define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+
+#ifdef EBB_FOR_FINDING_BUGS
+#define BUILT_FOR_FINDING_BUGS true
+#else
+#define BUILT_FOR_FINDING_BUGS false
+#endif
+
+struct sandbox_layers sandbox_layers;
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int result = fd < 0 ? -errno : io_write_full(fd, text, strlen(text));
+
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
+/* ---- limits ---- */
+
+static void set_limits(void)
+{
+	struct rlimit files, locked;
+
+	if (write_file("/proc/self/coredump_filter", CORE_FILTER))
+		log_warning("sandbox: what core dumps contain cannot be set; guest memory is left "
+			    "out by madvise(2) alone");
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		if (files.rlim_cur > DESCRIPTORS_MAX)
+			files.rlim_cur = DESCRIPTORS_MAX;
+		files.rlim_max = files.rlim_cur;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	/* Only root may raise it: then it is what its capability stood for. */
+	if (!getrlimit(RLIMIT_MEMLOCK, &locked) && locked.rlim_cur < LOCKED_MEMORY) {
+		locked.rlim_cur = LOCKED_MEMORY;
+		if (locked.rlim_max < LOCKED_MEMORY)
+			locked.rlim_max = LOCKED_MEMORY;
+		setrlimit(RLIMIT_MEMLOCK, &locked);
+	}
+}
+
+/* ---- namespaces ---- */
+
+/* Everybody keeps his number. Others have none in there. */
+static int map_user(uid_t user, gid_t group)
+{
+	char line[64];
+	int result = write_file("/proc/self/setgroups", "deny");
+
+	snprintf(line, sizeof(line), "%u %u 1", (unsigned)user, (unsigned)user);
+	if (!result)
+		result = write_file("/proc/self/uid_map", line);
+	snprintf(line, sizeof(line), "%u %u 1", (unsigned)group, (unsigned)group);
+	if (!result)
+		result = write_file("/proc/self/gid_map", line);
+	return result;
+}
+
+static int enter_namespaces(enum sandbox_namespaces *entered)
+{
+	uid_t user = geteuid();
+	gid_t group = getegid();
+
+	*entered = SANDBOX_NAMESPACES;
+	if (unshare(NAMESPACES)) {
+		/* Together: a kernel may allow the user namespace, and then nothing inside. */
+		if (unshare(CLONE_NEWUSER | NAMESPACES))
+			return -errno;
+		*entered = SANDBOX_USER_NAMESPACES;
+		if (map_user(user, group))
+			return -EACCES;
+	}
+	/* What is mounted in here stays in here, and the reverse. */
+	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? -errno : 0;
+}
+
+/* A child tries first: half a step, a user namespace without its maps, cannot be taken back. */
+enum sandbox_namespaces sandbox_probe_namespaces(void)
+{
+	enum sandbox_namespaces entered = SANDBOX_NO_NAMESPACES;
+	pid_t child = fork();
+	int status = 0;
+
+	if (!child)
+		_exit(enter_namespaces(&entered) ? SANDBOX_NO_NAMESPACES : (int)entered);
+	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return child > 0 && WIFEXITED(status) ? (enum sandbox_namespaces)WEXITSTATUS(status)
+					      : SANDBOX_NO_NAMESPACES;
+}
+
+static int close_namespaces(struct error *err)
+{
+	int result;
+
+	/* With the capability it cannot end half-way. */
+	if (geteuid() && sandbox_probe_namespaces() == SANDBOX_NO_NAMESPACES)
+		return 0;
+	result = enter_namespaces(&sandbox_layers.namespaces);
+	if (!result)
+		return 0;
+	if (sandbox_layers.namespaces == SANDBOX_USER_NAMESPACES)
+		return error_errno(err, -result, "sandbox: user namespace");
+	sandbox_layers.namespaces = SANDBOX_NO_NAMESPACES;
+	return 0;
+}
+
+/* ---- capabilities ---- */
+
+/* Swap makes a userfaultfd each time it is enabled: without the device that is a capability's. */
+static uint64_t needed_capabilities(void)
+{
+	return uffd_device_is_kept() ? 0 : 1ull << CAP_SYS_PTRACE;
+}
+
+static int drop_capabilities(struct error *err)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct now[2], left[2] = {{0}, {0}};
+	uint64_t needed = needed_capabilities();
+
+	if (syscall(SYS_capget, &header, now))
+		return error_errno(err, errno, "sandbox: capget");
+	for (int i = 0; i < 2; i++) {
+		uint32_t part = (uint32_t)(needed >> 32 * i) & now[i].permitted;
+
+		left[i].effective = left[i].permitted = part;
+		sandbox_layers.capabilities |= (uint64_t)part << 32 * i;
+	}
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	/* Refused without CAP_SETPCAP, whose lack makes it superfluous: nothing can be gained. */
+	for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
+		if (!(sandbox_layers.capabilities & 1ull << capability))
+			prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+	if (syscall(SYS_capset, &header, left))
+		return error_errno(err, errno, "sandbox: capset");
+	if (sandbox_layers.capabilities)
+		log_warning("sandbox: CAP_SYS_PTRACE is kept, because swap needs it where "
+			    "/dev/userfaultfd (Linux 6.1) is missing");
+	return 0;
+}
+
+/* ---- all ---- */
+
+static int close_files(const struct sandbox_file *files, size_t count, struct error *err)
+{
+	sandbox_layers.landlock_abi = sandbox_files_abi();
+	if (!sandbox_layers.landlock_abi)
+		return 0;
+	return sandbox_files_close(files, count, err);
+}
+
+static int close_calls(struct error *err)
+{
+	if (sandbox_filter_probe()) {
+		log_warning("sandbox: this kernel has no seccomp filters: system calls are not "
+			    "restricted");
+		return 0;
+	}
+	sandbox_layers.seccomp = true;
+	return sandbox_filter_close(err);
+}
+
+int sandbox_close(bool enabled, const struct sandbox_file *files, size_t count, struct error *err)
+{
+	int result;
+
+	if (!enabled) {
+		log_warning("THE SANDBOX IS OFF: a guest that breaks out of its machine has all "
+			    "rights of this process; this is for debugging");
+		return 0;
+	}
+	if (BUILT_FOR_FINDING_BUGS) {
+		log_debug("the sandbox is off in this build, which is for finding bugs");
+		return 0;
+	}
+	sandbox_layers.on = true;
+	set_limits();
+	result = close_namespaces(err);
+	if (result)
+		return result;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return error_errno(err, errno, "sandbox: PR_SET_NO_NEW_PRIVS");
+	sandbox_layers.no_new_privileges = true;
+	result = close_files(files, count, err);
+	if (!result)
+		result = drop_capabilities(err);
+	if (result)
+		return result;
+	sandbox_probe_rights();
+	return close_calls(err);
+}
+
+json_t *sandbox_status(void)
+{
+	static const char *const namespaces[] = {"none", "own", "own, in a user namespace"};
+
+	return json_pack("{s:b,s:b,s:i,s:s,s:b,s:I}", "on", sandbox_layers.on, "seccomp",
+			 sandbox_layers.seccomp, "landlock_abi", sandbox_layers.landlock_abi,
+			 "namespaces", namespaces[sandbox_layers.namespaces], "no_new_privileges",
+			 sandbox_layers.no_new_privileges, "capabilities",
+			 (json_int_t)sandbox_layers.capabilities);
+}

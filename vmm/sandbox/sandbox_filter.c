@@ -1,0 +1,233 @@
+#include "vmm/sandbox/sandbox_filter.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "vmm/base/checked.h"
+#include "vmm/base/log.h"
+#include "vmm/base/terminal.h"
+#include "vmm/base/thread.h"
+#include "vmm/sandbox/sandbox_filters.h"
+#include "vmm/sandbox/sandbox_probe.h"
+
+static const struct {
+	const char *name;
+	const struct sock_filter *code;
+	size_t count;
+} table[SANDBOX_KINDS] = {
+	[SANDBOX_MAIN] = {"main", filter_0, ARRAY_SIZE(filter_0)},
+	[SANDBOX_VCPU] = {"vcpu", filter_1, ARRAY_SIZE(filter_1)},
+	[SANDBOX_IO] = {"io", filter_2, ARRAY_SIZE(filter_2)},
+	[SANDBOX_MONITOR] = {"monitor", filter_3, ARRAY_SIZE(filter_3)},
+	[SANDBOX_WORKER] = {"worker", filter_4, ARRAY_SIZE(filter_4)},
+	[SANDBOX_DISK] = {"disk", filter_5, ARRAY_SIZE(filter_5)},
+	[SANDBOX_NURSERY] = {"nursery", filter_6, ARRAY_SIZE(filter_6)},
+};
+
+/* Which kind a thread is, by the beginning of its name. */
+static const struct {
+	const char *prefix;
+	enum sandbox_kind kind;
+} kinds[] = {
+	{"vcpu ", SANDBOX_VCPU},      {"io", SANDBOX_IO},        {"ebb-monitor", SANDBOX_MONITOR},
+	{"ebb-swap", SANDBOX_WORKER}, {"swap-io", SANDBOX_DISK}, {"block-io", SANDBOX_DISK},
+	{"nursery", SANDBOX_NURSERY},
+};
+
+/* With the process's number filled in. Constant once the sandbox is closed. */
+static struct sock_fprog programs[SANDBOX_KINDS];
+
+/* A thread to be born. */
+struct birth {
+	pthread_t *thread;
+	const char *name;
+	void *(*run)(void *);
+	void *arg;
+	int result;
+	bool done;
+	struct birth *next;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards births and done of each */
+static pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t born = PTHREAD_COND_INITIALIZER;
+static struct birth *births;
+
+struct confined {
+	enum sandbox_kind kind;
+	void *(*run)(void *);
+	void *arg;
+};
+
+const char *sandbox_kind_name(enum sandbox_kind kind)
+{
+	return table[kind].name;
+}
+
+int sandbox_filter_probe(void)
+{
+	uint32_t action = SECCOMP_RET_TRAP;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) ? -errno : 0;
+}
+
+/* Says what was tried, and dies of it. */
+static void on_violation(int number, siginfo_t *info, void *context)
+{
+	const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
+	unsigned call = (unsigned)info->si_syscall;
+	char thread[16] = "?";
+	sigset_t own;
+
+	pthread_getname_np(pthread_self(), thread, sizeof(thread));
+	log_error("thread \"%s\" called system call %u (%s) with %#llx, %#llx, %#llx, which the "
+		  "sandbox forbids: this is a bug of ebb or an attack; ending",
+		  thread, call,
+		  call < ARRAY_SIZE(call_names) && call_names[call] ? call_names[call] : "unknown",
+		  (unsigned long long)registers[REG_RDI], (unsigned long long)registers[REG_RSI],
+		  (unsigned long long)registers[REG_RDX]);
+	terminal_restore();
+	signal(number, SIG_DFL);
+	sigemptyset(&own);
+	sigaddset(&own, number);
+	pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+	raise(number);
+	_exit(1);
+}
+
+static int take_violations(void)
+{
+	struct sigaction action = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO};
+
+	sigfillset(&action.sa_mask);
+	return sigaction(SIGSYS, &action, NULL) ? -errno : 0;
+}
+
+static int load_programs(void)
+{
+	for (int kind = 0; kind < SANDBOX_KINDS; kind++) {
+		struct sock_filter *code = malloc(table[kind].count * sizeof(*code));
+
+		if (!code)
+			return -ENOMEM;
+		memcpy(code, table[kind].code, table[kind].count * sizeof(*code));
+		for (size_t i = 0; i < table[kind].count; i++)
+			if (code[i].k == SANDBOX_OWN_PID)
+				code[i].k = (uint32_t)getpid();
+		programs[kind] = (struct sock_fprog){(unsigned short)table[kind].count, code};
+	}
+	return 0;
+}
+
+static int confine(enum sandbox_kind kind)
+{
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &programs[kind]) ? -errno : 0;
+}
+
+static void *run_confined(void *opaque)
+{
+	struct confined confined = *(struct confined *)opaque;
+	int result = confine(confined.kind);
+
+	free(opaque);
+	/* To go on without would be to pretend. */
+	if (result) {
+		log_error("a thread of the kind \"%s\" cannot be sandboxed: %s; ending",
+			  table[confined.kind].name, strerrordesc_np(-result));
+		_exit(1);
+	}
+	sandbox_probe(confined.kind);
+	return confined.run(confined.arg);
+}
+
+static int start_confined(const struct birth *birth)
+{
+	struct confined *confined = malloc(sizeof(*confined));
+	size_t i = 0;
+	int result;
+
+	if (!confined)
+		return -ENOMEM;
+	while (i < ARRAY_SIZE(kinds) &&
+	       strncmp(birth->name, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
+		i++;
+	if (i == ARRAY_SIZE(kinds)) {
+		log_error("the sandbox knows no thread \"%s\"", birth->name);
+		free(confined);
+		return -EPERM;
+	}
+	*confined = (struct confined){kinds[i].kind, birth->run, birth->arg};
+	result = thread_create(birth->thread, birth->name, run_confined, confined);
+	if (result)
+		free(confined);
+	return result;
+}
+
+static void *run_nursery(void *opaque)
+{
+	(void)opaque;
+	pthread_mutex_lock(&lock);
+	for (;;) {
+		struct birth *birth = births;
+
+		if (!birth) {
+			pthread_cond_wait(&wanted, &lock);
+			continue;
+		}
+		births = birth->next;
+		pthread_mutex_unlock(&lock);
+		birth->result = start_confined(birth);
+		pthread_mutex_lock(&lock);
+		birth->done = true;
+		pthread_cond_broadcast(&born);
+	}
+	return NULL;
+}
+
+/* thread_start() from now on: whoever calls it, the nursery does it. */
+static int start_in_nursery(pthread_t *thread, const char *name, void *(*run)(void *), void *arg)
+{
+	struct birth birth = {.thread = thread, .name = name, .run = run, .arg = arg};
+
+	pthread_mutex_lock(&lock);
+	birth.next = births;
+	births = &birth;
+	pthread_cond_signal(&wanted);
+	while (!birth.done)
+		pthread_cond_wait(&born, &lock);
+	pthread_mutex_unlock(&lock);
+	return birth.result;
+}
+
+int sandbox_filter_close(struct error *err)
+{
+	const struct birth nursery_birth = {
+		.thread = &(pthread_t){0},
+		.name = "nursery",
+		.run = run_nursery,
+	};
+	int result = load_programs();
+
+	if (!result)
+		result = take_violations();
+	if (!result)
+		result = start_confined(&nursery_birth);
+	if (result)
+		return error_errno(err, -result, "sandbox: starting the nursery");
+	thread_start_by(start_in_nursery);
+	result = confine(SANDBOX_MAIN);
+	if (result)
+		return error_errno(err, -result, "sandbox: seccomp");
+	sandbox_probe(SANDBOX_MAIN);
+	return 0;
+}
