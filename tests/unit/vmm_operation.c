@@ -301,6 +301,17 @@ static void prefetch_of_a_running_machine_is_refused(void **state)
 	assert_says("resume --prefetch: the machine is running");
 }
 
+/* The machine ends the operation that a reset meets. */
+static void operation_that_a_reset_ends_says_so(void **state)
+{
+	(void)state;
+	start("swap out", NULL);
+	atomic_fetch_add(&fake.resets, 1);
+	swap_cancel(NULL, NULL);
+	assert_int_equal(finish(-ECANCELED), CONTROL_CANCELLED);
+	assert_says("swap out was cancelled by the machine's reset after 25 of 100 pages");
+}
+
 static void cancelled_prefetch_leaves_the_machine_paused(void **state)
 {
 	(void)state;
@@ -435,6 +446,7 @@ int main(void)
 		TEST(refused_dump_keeps_no_descriptor),
 		TEST(failed_dump_is_emptied),
 		TEST(cancelled_dump_is_emptied),
+		TEST(operation_that_a_reset_ends_says_so),
 		TEST(abandoned_dump_is_emptied),
 		TEST(dump_file_is_for_its_owner_alone),
 		TEST(existing_file_is_refused_and_kept),

@@ -40,6 +40,14 @@ static int check_paused(const struct control_host *host, const char *name, struc
 			 machine_state_name(status.state));
 }
 
+static uint64_t count_resets(const struct control_host *host)
+{
+	struct machine_status status;
+
+	machine_get_status(host->machine, &status);
+	return status.resets;
+}
+
 static bool has_working_set(const struct swap_status *status)
 {
 	return status->working_set_pages && status->pages_swapped &&
@@ -173,6 +181,7 @@ int control_operation_start(struct control_operation *operation, const struct co
 	if (result)
 		return result;
 	operation->command = command;
+	operation->resets = count_resets(host);
 	events_swap_started(host->events, command->operation, "user");
 	tell_automation(host->automation, command);
 	rate_start(&operation->rate, clock_monotonic_ns());
@@ -198,15 +207,16 @@ static const char *consequence_of(const struct command *command)
 }
 
 static enum control_code explain_failure(const struct command *command,
-					 const struct swap_operation_report *report,
+					 const struct swap_operation_report *report, bool by_reset,
 					 struct error *err)
 {
 	enum control_code code = control_code_from_errno(report->result);
 	const char *consequence = consequence_of(command);
 
 	if (report->cancelled) {
-		error_say(err, ECANCELED, "%s was cancelled after %llu of %llu pages%s",
-			  command->name, (unsigned long long)report->pages_done,
+		error_say(err, ECANCELED, "%s was cancelled %safter %llu of %llu pages%s",
+			  command->name, by_reset ? "by the machine's reset " : "",
+			  (unsigned long long)report->pages_done,
 			  (unsigned long long)report->pages_total, consequence);
 		return CONTROL_CANCELLED;
 	}
@@ -233,7 +243,8 @@ enum control_code control_operation_finish(struct control_operation *operation,
 	operation->command = NULL;
 	if (report->cancelled || report->result) {
 		discard_file(operation);
-		return explain_failure(command, report, err);
+		return explain_failure(command, report, operation->resets != count_resets(host),
+				       err);
 	}
 	*answer = commands_report(report, status->page_size);
 	if (command->resumes)

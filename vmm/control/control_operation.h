@@ -18,6 +18,7 @@ struct control_operation {
 	int file;                      /* of dump-memory; 0: none */
 	char *path;                    /* what the client calls it; or NULL */
 	struct rate rate;              /* in bytes */
+	uint64_t resets;               /* the machine's when it began */
 };
 
 /*
