@@ -133,6 +133,8 @@ static void on_signal(void *opaque, uint32_t events)
 			resize_console(run);
 		else if (info.ssi_signo == SIGHUP && run->reloads)
 			on_reload_signal(run);
+		else if (info.ssi_signo == SIGHUP && run->asked_to_end)
+			; /* a shell and the kernel each send one when a terminal goes */
 		else
 			on_end_signal(run);
 	}
@@ -146,10 +148,8 @@ static void reset_guest(struct run *run)
 	events_look(run->events);
 	if (!result)
 		return;
-	log_error("%s", err.text);
 	/* While memory is missing the request waits, as the guest does; `resume` brings it back. */
-	if (!machine_is_stuck(run->machine))
-		end(run, 1);
+	log_error("%s", err.text);
 }
 
 static void on_machine_event(void *opaque, uint32_t events)
@@ -165,6 +165,9 @@ static void on_machine_event(void *opaque, uint32_t events)
 		break;
 	case MACHINE_EVENT_RESET:
 		reset_guest(run);
+		break;
+	case MACHINE_EVENT_RESET_FAILED:
+		end(run, 1);
 		break;
 	case MACHINE_EVENT_CRASH:
 		log_error("the guest crashed: %s", machine_crash_reason(run->machine));
@@ -401,6 +404,9 @@ static void tear_down(struct run *run, int status)
 {
 	events_end(run->events, "quit");
 	notify_send("STOPPING=1\nSTATUS=Ending");
+	/* Or a dump would go on into the file that its client's end empties. */
+	if (run->machine && !machine_is_stuck(run->machine))
+		machine_end_swap_operation(run->machine);
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
 	recorder_destroy(run->recorder);

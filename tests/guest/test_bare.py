@@ -1,5 +1,6 @@
 """The machine, with the bare-metal guest: boot, memory, devices, reset and the ends of a machine."""
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -101,6 +102,15 @@ class Ends(BareCase):
         guest.serial.begin("poweroff")
         self.assertEqual(guest.wait(), 0)
         guest.serial.wait("(?s)ping.*triple.*@ok #1.*@ok #2", start=start)
+
+    def test_reset_without_a_kernel_ends_the_machine(self):
+        kernel = os.path.join(self.directory, "kernel")
+        shutil.copyfile(host.image("bare.elf"), kernel)
+        guest = self.bare("--kernel", kernel, swap=False)
+        os.truncate(kernel, 100)
+        with self.assertRaisesRegex(ControlError, "kernel"):
+            guest.ctl("reset")
+        self.assertEqual(guest.wait(), 1)
 
     def test_reset_starts_the_guest_anew(self):
         guest = self.bare()

@@ -5,6 +5,7 @@ import re
 import stat
 import unittest
 
+import disks
 import host
 from case import MIB, BareCase
 from ebb import ControlError
@@ -114,6 +115,18 @@ class Dump(MemoryCase):
         self.assertEqual(guest.wait(), 0)
         process.communicate()
         self.assertFalse(os.path.exists(path))
+
+    def test_quit_leaves_nothing_in_the_file_of_a_client_that_was_killed(self):
+        guest = self.bare(memory="1G")
+        guest.serial.command("fillall 4", timeout=120)
+        path = self.path("dump")
+        process = guest.ctl_process("dump-memory", path)
+        disks.poll(self, lambda: os.path.exists(path) and os.path.getsize(path), "the dump begins")
+        process.kill()
+        guest.ctl("quit")
+        self.assertEqual(guest.wait(), 0)
+        process.communicate()
+        self.assertEqual(os.path.getsize(path), 0)
 
     def test_a_full_file_system_leaves_no_file(self):
         self.need_root("a small file system")

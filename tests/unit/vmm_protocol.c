@@ -190,6 +190,25 @@ static void errors_with_strange_bytes_are_sent(void **state)
 	free(line);
 }
 
+/* A VM that was taken over must not act on the terminal of who asks it. */
+static void answers_hold_no_control_characters(void **state)
+{
+	const json_t *body;
+	const char *kind;
+	json_t *answer = control_answer_parse(
+		"{\"result\":{\"name\":\"a\\u001b[2Jb\",\"list\":[\"\\u009b\\u007f\","
+		"\"\\u00fcber \\u20ac\"]}}",
+		&kind, &body);
+	const json_t *list = json_object_get(body, "list");
+
+	(void)state;
+	assert_string_equal(json_string_value(json_object_get(body, "name")), "a?[2Jb");
+	assert_string_equal(json_string_value(json_array_get(list, 0)), "??");
+	assert_string_equal(json_string_value(json_array_get(list, 1)), "\xc3\xbc"
+									"ber \xe2\x82\xac");
+	json_decref(answer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +223,7 @@ int main(void)
 		cmocka_unit_test(failures_have_codes),
 		cmocka_unit_test(own_requests_are_understood),
 		cmocka_unit_test(errors_with_strange_bytes_are_sent),
+		cmocka_unit_test(answers_hold_no_control_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

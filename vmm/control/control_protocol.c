@@ -168,10 +168,61 @@ void control_request_clear(struct control_request *request)
 	*request = (struct control_request){0};
 }
 
+/* C0, DEL, and C1 as UTF-8 has it. 0: none of them stands there, else its length. */
+static size_t control_character(const char *text)
+{
+	const unsigned char *c = (const unsigned char *)text;
+
+	if (c[0] < 0x20 || c[0] == 0x7f)
+		return 1;
+	return c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f ? 2 : 0;
+}
+
+static bool is_plain(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		if (control_character(text + i))
+			return false;
+	}
+	return true;
+}
+
+static void make_string_plain(json_t *string)
+{
+	size_t length = json_string_length(string), used = 0;
+	const char *text = json_string_value(string);
+	char *plain;
+
+	if (is_plain(text, length))
+		return;
+	plain = malloc(length);
+	for (size_t i = 0; plain && i < length; used++) {
+		size_t bad = control_character(text + i);
+
+		plain[used] = bad ? '?' : text[i];
+		i += bad ? bad : 1;
+	}
+	json_string_setn(string, plain ? plain : "?", plain ? used : 1);
+	free(plain);
+}
+
+static void make_plain(json_t *value)
+{
+	const char *key;
+	json_t *member;
+	size_t i;
+
+	if (json_is_string(value))
+		make_string_plain(value);
+	json_array_foreach(value, i, member) make_plain(member);
+	json_object_foreach(value, key, member) make_plain(member);
+}
+
 json_t *control_answer_parse(const char *line, const char **kind, const json_t **body)
 {
 	json_t *json = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 
+	make_plain(json);
 	*kind = json_object_iter_key(json_object_iter(json));
 	*body = *kind ? json_object_get(json, *kind) : NULL;
 	if (json_is_object(*body))

@@ -77,7 +77,8 @@ enum control_code control_code_from_errno(int result);
 
 /*
  * One line of an answer: its kind ("result", "error", "progress", "event") and body, which belong to
- * what is returned. NULL: it is none.
+ * what is returned. NULL: it is none. Another process wrote it, and it will be shown on a terminal:
+ * control characters in its strings have become '?'.
  */
 json_t *control_answer_parse(const char *line, const char **kind, const json_t **body);
 

@@ -182,8 +182,10 @@ static int change_state(struct machine *machine, unsigned from, enum machine_sta
 
 	pthread_mutex_lock(&machine->lock);
 	if (from & 1u << machine->state) {
+		/* What swap has said is told by machine_swap_failed(), which has not run yet. */
+		if (machine->state != to && !atomic_load(&machine->stuck))
+			machine->reason[0] = '\0';
 		machine->state = to;
-		machine->reason[0] = '\0';
 	} else {
 		result = error_say(err, EINVAL, "cannot %s: the machine is %s", verb,
 				   machine_state_name(machine->state));
@@ -309,8 +311,7 @@ int machine_powerdown(struct machine *machine, struct error *err)
 	return result;
 }
 
-/* A swap operation must not meet memory that is being discarded and filled anew. */
-static void end_swap_operation(struct machine *machine)
+void machine_end_swap_operation(struct machine *machine)
 {
 	if (!swap_cancel(machine->swap, NULL))
 		swap_wait(machine->swap, NULL);
@@ -322,7 +323,8 @@ static int rebuild(struct machine *machine, struct error *err)
 	int result;
 
 	machine_vm_destroy(machine);
-	end_swap_operation(machine);
+	/* It must not meet memory that is being discarded and filled anew. */
+	machine_end_swap_operation(machine);
 	result = machine_devices_reset(machine, err);
 	if (result)
 		return result;
@@ -337,13 +339,14 @@ static int rebuild(struct machine *machine, struct error *err)
 	return result;
 }
 
-/* There is no guest any more. */
+/* There is no guest any more, whoever wanted the reset. */
 static void fail_reset(struct machine *machine, const struct error *err)
 {
 	pthread_mutex_lock(&machine->lock);
 	machine->state = MACHINE_STOPPED;
 	snprintf(machine->reason, sizeof(machine->reason), "reset failed: %.200s", err->text);
 	pthread_mutex_unlock(&machine->lock);
+	machine_post_event(machine, MACHINE_EVENT_RESET_FAILED);
 }
 
 static void note_reset(struct machine *machine)
@@ -370,7 +373,7 @@ int machine_reset(struct machine *machine, struct error *err)
 	if (result)
 		return result;
 	if (!vcpus_stop(machine->vcpus))
-		result = refuse_if_stuck(machine, "stop the vCPUs", &why);
+		result = error_say(&why, EIO, "a vCPU waits for memory that could not be provided");
 	else if (check_alive(machine, &state, "reset", err))
 		return -EINVAL; /* the guest powered down or crashed on the last instruction */
 	else

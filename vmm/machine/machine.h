@@ -37,8 +37,9 @@ enum machine_state {
 
 enum machine_event {
 	MACHINE_EVENT_NONE,
-	MACHINE_EVENT_POWEROFF,   /* the guest powered down: the program ends with status 0 */
-	MACHINE_EVENT_RESET,      /* the guest asked for a reset: call machine_reset() */
+	MACHINE_EVENT_POWEROFF,     /* the guest powered down: the program ends with status 0 */
+	MACHINE_EVENT_RESET,        /* the guest asked for a reset: call machine_reset() */
+	MACHINE_EVENT_RESET_FAILED, /* and there is no guest any more: status 1 */
 	MACHINE_EVENT_CRASH,      /* triple fault or KVM error: machine_crash_reason(); status 1 */
 	MACHINE_EVENT_SWAP_DONE,  /* a swap operation ended */
 	MACHINE_EVENT_PANIC,      /* the guest's kernel panicked (pvpanic), and goes on */
@@ -125,8 +126,14 @@ int machine_resume(struct machine *machine, struct error *err);
 /* Presses the ACPI power button. -EINVAL if not running. Any thread. */
 int machine_powerdown(struct machine *machine, struct error *err);
 
-/* Starts the guest anew: devices reset, RAM discarded, kernel loaded again. Keeps a pause. */
+/*
+ * Starts the guest anew: devices reset, RAM discarded, kernel loaded again. Keeps a pause. Where it
+ * fails half-way the machine is stopped, and MACHINE_EVENT_RESET_FAILED follows.
+ */
 int machine_reset(struct machine *machine, struct error *err);
+
+/* Cancels the swap operation that runs, if one does, and waits for its end. Not while stuck. */
+void machine_end_swap_operation(struct machine *machine);
 
 /* Sets the balloon so that the guest keeps @guest_bytes. -ENODEV, -ERANGE, -EINVAL (stopped). */
 int machine_set_balloon(struct machine *machine, uint64_t guest_bytes, struct error *err);

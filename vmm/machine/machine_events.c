@@ -20,8 +20,9 @@ enum machine_event machine_next_event(struct machine *machine)
 	/* What ends the machine comes before what does not. */
 	static const enum machine_event order[] = {
 		MACHINE_EVENT_PANIC, /* it has led to what follows */
-		MACHINE_EVENT_CRASH,      MACHINE_EVENT_POWEROFF,  MACHINE_EVENT_RESET,
-		MACHINE_EVENT_SWAP_FATAL, MACHINE_EVENT_SWAP_DONE, MACHINE_EVENT_BALLOON,
+		MACHINE_EVENT_RESET_FAILED, MACHINE_EVENT_CRASH,      MACHINE_EVENT_POWEROFF,
+		MACHINE_EVENT_RESET,        MACHINE_EVENT_SWAP_FATAL, MACHINE_EVENT_SWAP_DONE,
+		MACHINE_EVENT_BALLOON,
 	};
 	eventfd_t count;
 
