@@ -206,7 +206,7 @@ static int reset_locked(struct virtio_mmio *mmio, uint64_t deadline)
 	return result;
 }
 
-int virtio_mmio_try_reset(struct virtio_mmio *mmio, uint64_t timeout_ns)
+int virtio_mmio_reset(struct virtio_mmio *mmio, uint64_t timeout_ns)
 {
 	uint64_t deadline = deadline_in(timeout_ns);
 	int result = lock_until(mmio, deadline);
@@ -216,13 +216,6 @@ int virtio_mmio_try_reset(struct virtio_mmio *mmio, uint64_t timeout_ns)
 	result = reset_locked(mmio, deadline);
 	unlock(mmio);
 	return result;
-}
-
-void virtio_mmio_reset(struct virtio_mmio *mmio)
-{
-	lock(mmio);
-	reset_locked(mmio, DEADLINE_NEVER);
-	unlock(mmio);
 }
 
 static struct virtqueue *selected_queue(struct virtio_mmio *mmio)

@@ -37,17 +37,12 @@ void virtio_mmio_destroy(struct virtio_mmio *mmio);
 
 /*
  * What a machine reset does: waits for the device's transfers, then everything is as created. The
- * vCPUs are stopped; the I/O loop runs, or nothing is under way. Not on the I/O thread.
+ * vCPUs are stopped; the I/O loop runs, or nothing is under way. Not on the I/O thread. There is a
+ * limit because a transfer does not end while guest memory cannot be provided, and who touches such
+ * memory holds the device's lock. 0, or -ETIMEDOUT after about @timeout_ns: transfers may still run,
+ * so the guest must not. Another try is legal.
  */
-void virtio_mmio_reset(struct virtio_mmio *mmio);
-
-/*
- * The same with a limit, for an owner that must not sleep for ever: a transfer does not end while
- * guest memory cannot be provided, and who touches such memory holds the device's lock. 0, or
- * -ETIMEDOUT after about @timeout_ns: transfers may still run, so the guest must not. Another try
- * is legal.
- */
-int virtio_mmio_try_reset(struct virtio_mmio *mmio, uint64_t timeout_ns);
+int virtio_mmio_reset(struct virtio_mmio *mmio, uint64_t timeout_ns);
 
 /* The interrupt's eventfd. Owned by the transport. */
 int virtio_mmio_irq_fd(const struct virtio_mmio *mmio);

@@ -211,10 +211,3 @@ uint64_t page_map_ram_bytes(const struct page_map *map)
 	       map->chunk_count * sizeof(*map->chunks);
 }
 
-const char *page_state_name(enum page_state state)
-{
-	static const char *const names[PAGE_STATES] = {"empty", "resident", "staged", "writing",
-						       "swapped"};
-
-	return state < PAGE_STATES ? names[state] : "invalid";
-}

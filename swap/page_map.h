@@ -81,6 +81,4 @@ void page_map_chunk_counts(const struct page_map *map, size_t page,
 /* Bytes of RAM that the map occupies now. Any thread. */
 uint64_t page_map_ram_bytes(const struct page_map *map);
 
-const char *page_state_name(enum page_state state);
-
 #endif

@@ -403,11 +403,6 @@ uint64_t pager_ram_bytes(const struct pager *pager)
 	return page_map_ram_bytes(pager->map) + working_set_ram_bytes(pager->working_set);
 }
 
-size_t pager_pages(const struct pager *pager)
-{
-	return page_map_pages(pager->map);
-}
-
 void pager_get_counters(const struct pager *pager, struct pager_counters *counters)
 {
 	uint64_t value[PAGER_COUNTERS];

@@ -181,7 +181,6 @@ size_t pager_working_set_pages(const struct pager *pager);
  */
 int pager_peek(struct pager *pager, uint64_t offset, void *buffer, size_t length);
 
-size_t pager_pages(const struct pager *pager);
 void pager_get_counters(const struct pager *pager, struct pager_counters *counters);
 /* Adds @more to @sum. */
 void pager_counters_add(struct pager_counters *sum, const struct pager_counters *more);

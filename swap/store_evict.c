@@ -79,42 +79,15 @@ static void give_space_back(struct store *store, const struct eviction *eviction
 static int finish(struct store_writer *writer, struct eviction *eviction)
 {
 	struct store *store = writer->store;
-	struct store_io_request *request = &eviction->request;
-	int result = store_io_wait(writer->queue, request);
+	int result = segment_write_wait(writer, &eviction->write);
 
-	if (!result)
-		result = store_file_sync(&store->file, request->offset, request->length,
-					 eviction->sync_errors);
-	if (result) {
+	if (result)
 		give_space_back(store, eviction);
-	} else {
-		atomic_fetch_add(&store->written_bytes, request->length);
-		atomic_fetch_add(&store->evicted_bytes, request->length);
-	}
+	else
+		atomic_fetch_add(&store->evicted_bytes, eviction->write.request.length);
 	eviction->busy = false;
 	end(store, eviction->index, result ? NULL : eviction, result);
 	return result;
-}
-
-static void submit(struct store_writer *writer, struct eviction *eviction, uint32_t used)
-{
-	struct store *store = writer->store;
-	uint32_t block = store->file.block;
-	uint32_t length = (used + block - 1) & ~(block - 1);
-	uint64_t offset = slot_offset(eviction->slot);
-
-	memset(eviction->buffer + used, 0, length - used);
-	eviction->request = (struct store_io_request){
-		.buffer = eviction->buffer,
-		.length = length,
-		.offset = offset,
-		.write = true,
-	};
-	eviction->busy = true;
-	eviction->sync_errors = atomic_load(&store->file.sync_errors);
-	store_file_extend(&store->file, offset + SEGMENT_MAX);
-	store_io_submit(writer->queue, &eviction->request);
-	store_io_kick(writer->queue);
 }
 
 /* 0; -ENOENT: the pool has nothing to evict; or why it could not be. */
@@ -145,7 +118,9 @@ static int begin(struct store_writer *writer, struct eviction *eviction)
 		give_space_back(store, eviction);
 		goto keep;
 	}
-	submit(writer, eviction, segment->used);
+	eviction->busy = true;
+	segment_write_begin(writer, &eviction->write, eviction->buffer, segment->used,
+			    eviction->slot);
 	return 0;
 keep:
 	end(store, eviction->index, NULL, result);
@@ -157,7 +132,8 @@ void store_evict_reap(struct store_writer *writer, bool all)
 	for (unsigned i = 0; i < EVICTIONS_MAX; i++) {
 		struct eviction *eviction = &writer->evictions[i];
 
-		if (eviction->busy && (all || store_io_poll(writer->queue, &eviction->request)))
+		if (eviction->busy &&
+		    (all || store_io_poll(writer->queue, &eviction->write.request)))
 			finish(writer, eviction);
 	}
 }

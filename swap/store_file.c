@@ -100,23 +100,25 @@ static int device_size(const char *path, struct store_file *file, struct error *
 	return 0;
 }
 
-static void init(struct store_file *file)
+/* @file owns @fd from now on. */
+static void init(struct store_file *file, int fd, bool device)
 {
 	memset(file, 0, sizeof(*file));
 	pthread_mutex_init(&file->extend_lock, NULL);
 	pthread_mutex_init(&file->sync_lock, NULL);
-	file->fd = -1;
+	file->fd = fd;
+	file->device = device;
 	file->size = UINT64_MAX;
 	file->block = STORE_PAGE;
 }
 
-/* Opens what @path is, without looking at what it can do. */
+/* Opens what @path is, without looking at what it can do. On failure there is nothing to close. */
 static int open_path(const char *path, struct store_file *file, struct error *err)
 {
 	struct stat info;
-	int result;
+	bool device;
+	int fd, result;
 
-	init(file);
 	if (stat(path, &info)) {
 		if (errno == ENOENT)
 			return error_say(err, ENOENT,
@@ -125,17 +127,17 @@ static int open_path(const char *path, struct store_file *file, struct error *er
 					 path, path);
 		return error_errno(err, errno, "swap directory %s", path);
 	}
-	file->device = S_ISBLK(info.st_mode);
-	if (!file->device && !S_ISDIR(info.st_mode))
+	device = S_ISBLK(info.st_mode);
+	if (!device && !S_ISDIR(info.st_mode))
 		return error_say(err, ENOTDIR,
 				 "swap directory %s: is not a directory; give the directory that "
 				 "the store file shall be made in, or a block device",
 				 path);
-	result = file->device ? open_device(path, err) : open_nameless(path, err);
-	if (result < 0)
-		return result;
-	file->fd = result;
-	result = file->device ? device_size(path, file, err) : 0;
+	fd = device ? open_device(path, err) : open_nameless(path, err);
+	if (fd < 0)
+		return fd;
+	init(file, fd, device);
+	result = device ? device_size(path, file, err) : 0;
 	if (result)
 		store_file_close(file);
 	return result;
@@ -220,27 +222,28 @@ int store_file_reserve(const char *path, int *fd, struct error *err)
 	struct store_file file;
 	int result = open_path(path, &file, err);
 
-	if (!result) {
-		*fd = file.fd;
-		file.fd = -1;
-	}
+	if (result)
+		return result;
+	*fd = file.fd;
+	file.fd = -1;
 	store_file_close(&file);
-	return result;
+	return 0;
 }
 
 int store_file_reopen(int fd, const char *path, struct store_file *file, struct error *err)
 {
 	struct stat info;
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	int result;
 
-	init(file);
-	file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (file->fd < 0 || fstat(file->fd, &info)) {
+	if (copy < 0)
+		return error_errno(err, errno, "swap store %s", path);
+	if (fstat(copy, &info)) {
 		result = error_errno(err, errno, "swap store %s", path);
-		store_file_close(file);
+		close(copy);
 		return result;
 	}
-	file->device = S_ISBLK(info.st_mode);
+	init(file, copy, S_ISBLK(info.st_mode));
 	file->is_borrowed = true;
 	result = file->device ? device_size(path, file, err) : 0;
 	if (result)
@@ -268,7 +271,9 @@ int store_file_check(const char *path, struct error *err)
 	struct store_file file;
 	int result = open_path(path, &file, err);
 
-	if (result || file.device)
+	if (result)
+		return result;
+	if (file.device)
 		goto close_file;
 	result = io_pwrite_full(file.fd, page, sizeof(page), 0);
 	/* Some file systems tell of a full disk only when data is really placed. */

@@ -30,7 +30,7 @@ struct store_file {
 	_Atomic unsigned sync_errors; /* changed with the lock held */
 };
 
-/* 0, or -errno with what to do in @err. */
+/* 0, or -errno with what to do in @err; then there is nothing to close, here and below. */
 int store_file_open(const char *path, struct store_file *file, struct error *err);
 void store_file_close(struct store_file *file);
 

@@ -102,16 +102,22 @@ struct store_room {
  */
 int store_take_space(struct store *store, struct store_room room, uint32_t *slot, uint32_t *got);
 
-/* ---- store_evict.c: the writer's side of a full pool ---- */
+/* ---- store_write.c ---- */
 
+/* The records of a segment, on their way to the file. */
+struct segment_write {
+	struct store_io_request request;
+	unsigned sync_errors; /* of the file, before it was submitted */
+};
+
+/* Of the writer's, in store_evict.c: a segment on its way from the pool to the file. */
 struct eviction {
 	bool busy;
 	uint32_t index;
 	uint32_t slot;
 	uint32_t cost;
-	uint8_t *buffer;      /* of a whole segment; kept */
-	unsigned sync_errors; /* of the file, before it was submitted */
-	struct store_io_request request;
+	uint8_t *buffer; /* of a whole segment; kept */
+	struct segment_write write;
 };
 
 /* A sealed parcel. */
@@ -120,9 +126,8 @@ struct parcel {
 	bool to_file;
 	uint32_t index; /* SEGMENT_NONE: all its pages were filled ones */
 	uint32_t cost;
-	unsigned sync_errors; /* of the file, before it was submitted */
-	struct store_io_request request;
-	struct buffer buffer; /* to_file */
+	struct segment_write write; /* to_file, as is the buffer */
+	struct buffer buffer;
 };
 
 struct store_writer {
@@ -150,6 +155,17 @@ struct store_writer {
 
 /* 0 or -errno: with cipher and queue. */
 int store_writer_prepare(struct store_writer *writer);
+
+/*
+ * Begins to write the first @used bytes of @buffer, which has room for a whole segment, to @slot. The
+ * rest of the last block is zeroed. The buffer is not touched until segment_write_wait().
+ */
+void segment_write_begin(struct store_writer *writer, struct segment_write *write, uint8_t *buffer,
+			 uint32_t used, uint32_t slot);
+/* Sleeps until the disk has it. 0 or -errno. */
+int segment_write_wait(struct store_writer *writer, struct segment_write *write);
+
+/* ---- store_evict.c: the writer's side of a full pool ---- */
 
 /* Begins to evict until the pool is within its size. 0, or why a segment could not be evicted. */
 int store_evict(struct store_writer *writer);

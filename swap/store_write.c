@@ -53,6 +53,42 @@ int store_writer_prepare(struct store_writer *writer)
 	return result;
 }
 
+/* ---- on the way to the file ---- */
+
+void segment_write_begin(struct store_writer *writer, struct segment_write *write, uint8_t *buffer,
+			 uint32_t used, uint32_t slot)
+{
+	struct store_file *file = &writer->store->file;
+	uint32_t length = (used + file->block - 1) & ~(file->block - 1);
+	uint64_t offset = slot_offset(slot);
+
+	memset(buffer + used, 0, length - used);
+	write->request = (struct store_io_request){
+		.buffer = buffer,
+		.length = length,
+		.offset = offset,
+		.write = true,
+	};
+	write->sync_errors = atomic_load(&file->sync_errors);
+	store_file_extend(file, offset + SEGMENT_MAX);
+	store_io_submit(writer->queue, &write->request);
+	store_io_kick(writer->queue);
+}
+
+int segment_write_wait(struct store_writer *writer, struct segment_write *write)
+{
+	struct store *store = writer->store;
+	const struct store_io_request *request = &write->request;
+	int result = store_io_wait(writer->queue, &write->request);
+
+	if (!result)
+		result = store_file_sync(&store->file, request->offset, request->length,
+					 write->sync_errors);
+	if (!result)
+		atomic_fetch_add(&store->written_bytes, request->length);
+	return result;
+}
+
 /* ---- the open parcel ---- */
 
 static bool to_file(const struct store *store)
@@ -221,25 +257,11 @@ int store_append(struct store_writer *writer, const void *page, store_location *
 /* ---- sealing ---- */
 
 static void seal_to_file(struct store_writer *writer, struct parcel *parcel,
-			 struct segment *segment)
+			 const struct segment *segment)
 {
-	struct store *store = writer->store;
-	uint32_t block = store->file.block;
-	uint32_t length = (writer->used + block - 1) & ~(block - 1);
-
-	memset(writer->bytes + writer->used, 0, length - writer->used);
 	parcel->buffer = (struct buffer){writer->bytes, SEGMENT_MAX};
-	parcel->request = (struct store_io_request){
-		.buffer = writer->bytes,
-		.length = length,
-		.offset = slot_offset(segment->slot),
-		.write = true,
-	};
-	parcel->cost = store_file_cost(store, writer->used);
-	parcel->sync_errors = atomic_load(&store->file.sync_errors);
-	store_file_extend(&store->file, slot_offset(segment->slot) + SEGMENT_MAX);
-	store_io_submit(writer->queue, &parcel->request);
-	store_io_kick(writer->queue);
+	parcel->cost = store_file_cost(writer->store, writer->used);
+	segment_write_begin(writer, &parcel->write, writer->bytes, writer->used, segment->slot);
 }
 
 /* What a pool segment does not need of its buffer. */
@@ -329,14 +351,8 @@ static void keep_buffer(struct store_writer *writer, struct buffer buffer)
 
 static int wait_for_disk(struct store_writer *writer, struct parcel *parcel)
 {
-	struct store *store = writer->store;
-	int result = store_io_wait(writer->queue, &parcel->request);
+	int result = segment_write_wait(writer, &parcel->write);
 
-	if (!result)
-		result = store_file_sync(&store->file, parcel->request.offset,
-					 parcel->request.length, parcel->sync_errors);
-	if (!result)
-		atomic_fetch_add(&store->written_bytes, parcel->request.length);
 	keep_buffer(writer, parcel->buffer);
 	return result;
 }

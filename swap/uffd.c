@@ -26,7 +26,6 @@
 
 struct uffd {
 	int fd;
-	unsigned features;
 };
 
 static const struct {
@@ -164,7 +163,6 @@ int uffd_open(unsigned required, struct uffd **out, struct error *err)
 		result = uffd->fd;
 		goto free_uffd;
 	}
-	uffd->features = required;
 	result = handshake(uffd->fd, to_kernel_bits(required), &ignored);
 	if (result) {
 		error_errno(err, -result, "userfaultfd: UFFDIO_API");
@@ -180,35 +178,12 @@ free_uffd:
 	return result;
 }
 
-int uffd_duplicate(const struct uffd *uffd, struct uffd **out)
-{
-	struct uffd *twin = malloc(sizeof(*twin));
-	int result;
-
-	if (!twin)
-		return -ENOMEM;
-	*twin = *uffd;
-	twin->fd = fcntl(uffd->fd, F_DUPFD_CLOEXEC, 0);
-	if (twin->fd < 0) {
-		result = -errno;
-		free(twin);
-		return result;
-	}
-	*out = twin;
-	return 0;
-}
-
 void uffd_close(struct uffd *uffd)
 {
 	if (!uffd)
 		return;
 	close(uffd->fd);
 	free(uffd);
-}
-
-unsigned uffd_features(const struct uffd *uffd)
-{
-	return uffd->features;
 }
 
 int uffd_descriptor(const struct uffd *uffd)
@@ -221,8 +196,7 @@ int uffd_register(const struct uffd *uffd, void *address, size_t length, unsigne
 	struct uffdio_register reg = {
 		.range = {(uint64_t)address, length},
 		.mode = (modes & UFFD_MODE_MISSING ? UFFDIO_REGISTER_MODE_MISSING : 0) |
-			(modes & UFFD_MODE_MINOR ? UFFDIO_REGISTER_MODE_MINOR : 0) |
-			(modes & UFFD_MODE_WRITE_PROTECT ? UFFDIO_REGISTER_MODE_WP : 0),
+			(modes & UFFD_MODE_MINOR ? UFFDIO_REGISTER_MODE_MINOR : 0),
 	};
 
 	return ioctl(uffd->fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
@@ -323,16 +297,6 @@ int uffd_wake(const struct uffd *uffd, void *address, size_t length)
 	return ioctl(uffd->fd, UFFDIO_WAKE, &range) ? -errno : 0;
 }
 
-int uffd_write_protect(const struct uffd *uffd, void *address, size_t length, bool protect)
-{
-	struct uffdio_writeprotect wp = {
-		.range = {(uint64_t)address, length},
-		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
-	};
-
-	return ioctl(uffd->fd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
-}
-
 static struct uffd_event translate(const struct uffd_msg *msg)
 {
 	struct uffd_event event = {.kind = UFFD_OTHER};
@@ -344,10 +308,8 @@ static struct uffd_event translate(const struct uffd_msg *msg)
 	} else if (msg->event == UFFD_EVENT_PAGEFAULT) {
 		uint64_t flags = msg->arg.pagefault.flags;
 
-		event.kind = flags & UFFD_PAGEFAULT_FLAG_WP      ? UFFD_FAULT_WRITE_PROTECT
-			     : flags & UFFD_PAGEFAULT_FLAG_MINOR ? UFFD_FAULT_MINOR
-								 : UFFD_FAULT_MISSING;
-		event.write = flags & UFFD_PAGEFAULT_FLAG_WRITE;
+		event.kind =
+			flags & UFFD_PAGEFAULT_FLAG_MINOR ? UFFD_FAULT_MINOR : UFFD_FAULT_MISSING;
 		event.start = msg->arg.pagefault.address;
 	}
 	return event;

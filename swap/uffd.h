@@ -28,7 +28,7 @@
 
 struct uffd;
 
-/* What the kernel may offer and ebb knows to use. Bits of uffd_features(). */
+/* What the kernel may offer and ebb knows to use. Bits of uffd_probe(). */
 enum uffd_feature {
 	UFFD_CAN_MISSING_SHMEM = 1 << 0, /* missing faults on a memfd */
 	UFFD_CAN_MINOR_SHMEM = 1 << 1,   /* minor faults on a memfd, UFFDIO_CONTINUE */
@@ -44,20 +44,17 @@ enum uffd_feature {
 enum uffd_mode {
 	UFFD_MODE_MISSING = 1 << 0,
 	UFFD_MODE_MINOR = 1 << 1,
-	UFFD_MODE_WRITE_PROTECT = 1 << 2,
 };
 
 enum uffd_event_kind {
 	UFFD_FAULT_MISSING,
 	UFFD_FAULT_MINOR,
-	UFFD_FAULT_WRITE_PROTECT,
 	UFFD_REMOVED, /* [start, end) is being discarded */
 	UFFD_OTHER,   /* an event that was not asked for */
 };
 
 struct uffd_event {
 	enum uffd_event_kind kind;
-	bool write;     /* faults: a write access */
 	uint64_t start; /* faults: the address, page-aligned or not; else the start of the range */
 	uint64_t end;   /* UFFD_REMOVED only */
 };
@@ -86,14 +83,8 @@ bool uffd_device_is_kept(void);
 /* Features that this host's kernel offers, without keeping anything open. 0 or as uffd_open(). */
 int uffd_probe(unsigned *features, struct error *err);
 
-/* A second handle on the same userfaultfd: faults go on being served while one of them lives. */
-int uffd_duplicate(const struct uffd *uffd, struct uffd **out);
-
-/* NULL is legal. With the last handle, registrations end and sleeping faults are let go. */
+/* NULL is legal. Registrations end and sleeping faults are let go. */
 void uffd_close(struct uffd *uffd);
-
-/* Bits of enum uffd_feature that were agreed on. */
-unsigned uffd_features(const struct uffd *uffd);
 
 /* For poll(2): readable when events wait. */
 int uffd_descriptor(const struct uffd *uffd);
@@ -114,9 +105,6 @@ int uffd_continue(const struct uffd *uffd, void *address, size_t length, size_t 
 
 /* Lets threads that sleep on the range fault again. 0 or -errno. */
 int uffd_wake(const struct uffd *uffd, void *address, size_t length);
-
-/* Protects the range against writes, or ends that. 0, -EAGAIN, -ENOENT, -errno. */
-int uffd_write_protect(const struct uffd *uffd, void *address, size_t length, bool protect);
 
 /* Reads what waits, up to UFFD_EVENTS_MAX, without blocking. 0 with *count (0: nothing) or -errno.
  */

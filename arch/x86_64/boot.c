@@ -195,11 +195,6 @@ void boot_image_close(struct boot_image *image)
 	free(image);
 }
 
-enum boot_protocol boot_image_protocol(const struct boot_image *image)
-{
-	return image->kernel.protocol;
-}
-
 const char *boot_image_cmdline(const struct boot_image *image)
 {
 	return image->cmdline;

@@ -61,7 +61,6 @@ int boot_image_open(const char *kernel, const char *initrd, const char *cmdline,
 /* NULL is legal. */
 void boot_image_close(struct boot_image *image);
 
-enum boot_protocol boot_image_protocol(const struct boot_image *image);
 const char *boot_image_cmdline(const struct boot_image *image);
 
 /*

@@ -147,35 +147,6 @@ int cpu_initial_msrs(struct kvm_msrs **msrs)
 	return make_msrs(entries, ARRAY_SIZE(entries), msrs);
 }
 
-/* Features (EAX) by which KVM keeps writing to memory that the guest chose, and their MSRs. */
-static const struct {
-	unsigned feature;
-	uint32_t msr;
-} paravirt_msrs[] = {
-	{KVM_FEATURE_CLOCKSOURCE, MSR_KVM_SYSTEM_TIME},
-	{KVM_FEATURE_CLOCKSOURCE2, MSR_KVM_SYSTEM_TIME_NEW},
-	{KVM_FEATURE_ASYNC_PF, MSR_KVM_ASYNC_PF_EN},
-	{KVM_FEATURE_STEAL_TIME, MSR_KVM_STEAL_TIME},
-	{KVM_FEATURE_PV_EOI, MSR_KVM_PV_EOI_EN},
-};
-
-int cpu_paravirt_msrs(const struct kvm_cpuid2 *guest, struct kvm_msrs **msrs)
-{
-	struct kvm_msr_entry entries[ARRAY_SIZE(paravirt_msrs)] = {0};
-	uint32_t features = 0;
-	size_t count = 0;
-
-	for (uint32_t i = 0; i < guest->nent; i++) {
-		if (guest->entries[i].function == KVM_CPUID_FEATURES)
-			features = guest->entries[i].eax;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(paravirt_msrs); i++) {
-		if (features & 1u << paravirt_msrs[i].feature)
-			entries[count++].index = paravirt_msrs[i].msr;
-	}
-	return make_msrs(entries, count, msrs);
-}
-
 void cpu_initial_fpu(struct kvm_fpu *fpu)
 {
 	memset(fpu, 0, sizeof(*fpu));

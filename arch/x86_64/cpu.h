@@ -32,14 +32,6 @@ void cpu_initial_state(const struct boot_entry *entry, struct kvm_regs *regs,
  */
 int cpu_initial_msrs(struct kvm_msrs **msrs);
 
-/*
- * The MSRs by which the guest lets KVM write to its memory (kvmclock, asynchronous page faults,
- * steal time, EOI), all 0, for what @guest (its CPUID) offers. A machine that restarts its guest on
- * the same vCPUs must set them first, or KVM writes into the new guest's memory. 0 (free() it),
- * -ENOMEM.
- */
-int cpu_paravirt_msrs(const struct kvm_cpuid2 *guest, struct kvm_msrs **msrs);
-
 /* The FPU after FNINIT, MXCSR's default. For KVM_SET_FPU on every vCPU. */
 void cpu_initial_fpu(struct kvm_fpu *fpu);
 

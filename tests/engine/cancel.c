@@ -3,18 +3,16 @@
  * page is lost, and the operation can be repeated to its end.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "tests/engine/fixture.h"
+#include "tests/engine/vm.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
 
@@ -23,45 +21,21 @@ enum {
 	STEPS = 6, /* times at which an operation is cancelled */
 };
 
-struct vm {
-	struct guest_memory *memory;
-	struct swap *swap;
-	uint8_t *guest;
-	_Atomic int fatal;
-};
-
-static void note_fatal(void *opaque, const char *reason)
-{
-	print_message("fatal: %s\n", reason);
-	((struct vm *)opaque)->fatal++;
-}
-
 static void create(struct vm *vm, uint64_t pool_bytes)
 {
-	struct swap_config config = {.store = test_store()};
-	const struct swap_callbacks callbacks = {.opaque = vm, .fatal = note_fatal};
+	struct store_config store = test_store();
 
-	memset(vm, 0, sizeof(*vm));
-	config.store.pool_bytes = pool_bytes;
-	vm->memory = create_memory(PAGES);
-	vm->guest = guest_memory_guest_view(vm->memory);
-	assert_int_equal(swap_create(vm->memory, &config, &callbacks, &vm->swap, NULL), 0);
+	store.pool_bytes = pool_bytes;
+	vm_create(vm, PAGES, store);
 	/* The last quarter is zeros, for trim. */
-	for (size_t i = 0; i < PAGES; i++) {
-		uint8_t *page = vm->guest + i * GUEST_PAGE_SIZE;
-
-		if (i < PAGES / 4 * 3)
-			fill_page(page, (uint32_t)i);
-		else
-			memset(page, 0, GUEST_PAGE_SIZE);
-	}
+	vm_fill(vm, 0, PAGES / 4 * 3);
+	memset(vm_page(vm, PAGES / 4 * 3), 0, PAGES / 4 * GUEST_PAGE_SIZE);
 }
 
 static void destroy(struct vm *vm)
 {
 	assert_int_equal(vm->fatal, 0);
-	swap_destroy(vm->swap);
-	guest_memory_destroy(vm->memory);
+	vm_destroy(vm);
 }
 
 /* Without waking it. */
@@ -84,7 +58,7 @@ static void assert_whole(struct vm *vm)
 static void touch_some(struct vm *vm)
 {
 	for (size_t i = PAGES / 2; i > 0; i -= 8)
-		assert_true(page_holds(vm->guest + i * GUEST_PAGE_SIZE, (uint32_t)i));
+		assert_true(page_holds(vm_page(vm, i), (uint32_t)i));
 }
 
 static int start(struct vm *vm, enum swap_operation operation, struct error *err)
@@ -92,14 +66,6 @@ static int start(struct vm *vm, enum swap_operation operation, struct error *err
 	if (operation == SWAP_OP_DUMP)
 		return swap_start_dump(vm->swap, memfd_create("dump", MFD_CLOEXEC), err);
 	return swap_start(vm->swap, operation, err);
-}
-
-static struct swap_status status_of(struct vm *vm)
-{
-	struct swap_status status;
-
-	swap_get_status(vm->swap, &status);
-	return status;
 }
 
 /* Runs it to its end; how long that took. */
@@ -116,7 +82,7 @@ static uint64_t complete(struct vm *vm, enum swap_operation operation)
 /* True: it was cancelled, rather than done before. */
 static bool cancel_after(struct vm *vm, enum swap_operation operation, uint64_t delay_ns)
 {
-	enum swap_state before = status_of(vm).state;
+	enum swap_state before = vm_status(vm).state;
 	struct swap_status status;
 	struct error err;
 	int result;
@@ -128,7 +94,7 @@ static bool cancel_after(struct vm *vm, enum swap_operation operation, uint64_t 
 	swap_cancel(vm->swap, NULL);
 	result = swap_wait(vm->swap, NULL);
 	assert_true(result == 0 || result == -ECANCELED);
-	status = status_of(vm);
+	status = vm_status(vm);
 	assert_int_equal(status.current.operation, operation);
 	assert_false(status.current.running);
 	assert_int_equal(status.current.cancelled, result == -ECANCELED);
@@ -143,7 +109,7 @@ static bool cancel_after(struct vm *vm, enum swap_operation operation, uint64_t 
 /* Brings the VM to where @operation makes sense. */
 static void prepare(struct vm *vm, enum swap_operation operation)
 {
-	if (status_of(vm).state != SWAP_DISABLED)
+	if (vm_status(vm).state != SWAP_DISABLED)
 		complete(vm, SWAP_OP_DISABLE);
 	if (operation == SWAP_OP_ENABLE)
 		return;

@@ -12,7 +12,7 @@
 #include "memory/guest_memory.h"
 #include "swap/monitor.h"
 #include "swap/pager.h"
-#include "swap/swap.h"
+#include "swap/store.h"
 
 struct engine {
 	struct guest_memory *memory;

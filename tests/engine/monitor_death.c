@@ -3,7 +3,6 @@
  * so it is done to it: by a signal whose handler ends the thread, in an orderly way or on the spot.
  */
 #include <dirent.h>
-#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "tests/engine/fixture.h"
+#include "tests/engine/vm.h"
 
 /* Not one of those that thread_start() blocks, or that the test library takes for itself. */
 #define SIGNAL_END SIGTRAP
@@ -32,14 +31,6 @@ enum way {
 
 static volatile sig_atomic_t way_to_end;
 
-struct vm {
-	struct guest_memory *memory;
-	struct swap *swap;
-	uint8_t *guest;
-	_Atomic int fatal;
-	char reason[256];
-};
-
 static void end_thread(int number)
 {
 	(void)number;
@@ -48,55 +39,24 @@ static void end_thread(int number)
 	syscall(SYS_exit, 0);
 }
 
-static void note_fatal(void *opaque, const char *reason)
-{
-	struct vm *vm = opaque;
-
-	snprintf(vm->reason, sizeof(vm->reason), "%s", reason);
-	vm->fatal++;
-}
-
-static uint8_t *vm_page(const struct vm *vm, size_t page)
-{
-	return vm->guest + page * GUEST_PAGE_SIZE;
-}
-
-static void operate(struct vm *vm, enum swap_operation operation)
-{
-	struct error err;
-
-	if (swap_start(vm->swap, operation, &err) || swap_wait(vm->swap, &err))
-		fail_msg("%s", err.text);
-}
-
 /* Half of the pages are out, the other half is staged. */
 static int create(void **state)
 {
 	static struct vm vm;
-	const struct swap_config config = {.store = test_store()};
-	const struct swap_callbacks callbacks = {.opaque = &vm, .fatal = note_fatal};
 
-	memset(&vm, 0, sizeof(vm));
-	vm.memory = create_memory(PAGES);
-	vm.guest = guest_memory_guest_view(vm.memory);
-	assert_int_equal(swap_create(vm.memory, &config, &callbacks, &vm.swap, NULL), 0);
-	for (size_t i = 0; i < PAGES / 2; i++)
-		fill_page(vm_page(&vm, i), (uint32_t)i);
-	operate(&vm, SWAP_OP_ENABLE);
-	operate(&vm, SWAP_OP_OUT);
-	for (size_t i = PAGES / 2; i < PAGES; i++)
-		fill_page(vm_page(&vm, i), (uint32_t)i);
-	operate(&vm, SWAP_OP_ENABLE);
+	vm_create(&vm, PAGES, test_store());
+	vm_fill(&vm, 0, PAGES / 2);
+	vm_operate(&vm, SWAP_OP_ENABLE);
+	vm_operate(&vm, SWAP_OP_OUT);
+	vm_fill(&vm, PAGES / 2, PAGES);
+	vm_operate(&vm, SWAP_OP_ENABLE);
 	*state = &vm;
 	return 0;
 }
 
 static int destroy(void **state)
 {
-	struct vm *vm = *state;
-
-	swap_destroy(vm->swap);
-	guest_memory_destroy(vm->memory);
+	vm_destroy(*state);
 	return 0;
 }
 
@@ -166,13 +126,6 @@ static void assert_served(struct vm *vm, size_t page)
 	assert_true(page_holds(vm_page(vm, PAGES / 2 + page), (uint32_t)(PAGES / 2 + page)));
 }
 
-static void assert_whole(struct vm *vm)
-{
-	for (size_t i = 0; i < PAGES; i++)
-		if (!page_holds(vm_page(vm, i), (uint32_t)i))
-			fail_msg("page %zu has lost its contents", i);
-}
-
 static void end_all_but_one(struct vm *vm, enum way way)
 {
 	pid_t threads[THREADS_MAX];
@@ -195,7 +148,7 @@ static void a_monitor_thread_that_ends_is_told_at_once(void **state)
 	await(vm->fatal > 0);
 	assert_non_null(strstr(vm->reason, "a monitor thread has ended unexpectedly"));
 	assert_served(vm, 7);
-	assert_whole(vm);
+	vm_assert_holds(vm, 0, PAGES);
 }
 
 static void faults_are_answered_as_long_as_one_monitor_thread_is_left(void **state)
@@ -205,23 +158,21 @@ static void faults_are_answered_as_long_as_one_monitor_thread_is_left(void **sta
 	end_all_but_one(vm, ORDERLY);
 
 	assert_true(vm->fatal > 0);
-	assert_whole(vm);
+	vm_assert_holds(vm, 0, PAGES);
 }
 
 static void swap_can_be_disabled_after_monitor_threads_have_ended(void **state)
 {
 	struct vm *vm = *state;
-	struct swap_status status;
 
 	end_all_but_one(vm, ORDERLY);
-	operate(vm, SWAP_OP_DISABLE);
+	vm_operate(vm, SWAP_OP_DISABLE);
 
-	swap_get_status(vm->swap, &status);
-	assert_int_equal(status.state, SWAP_DISABLED);
-	assert_whole(vm);
-	operate(vm, SWAP_OP_ENABLE);
-	operate(vm, SWAP_OP_OUT);
-	assert_whole(vm);
+	assert_int_equal(vm_status(vm).state, SWAP_DISABLED);
+	vm_assert_holds(vm, 0, PAGES);
+	vm_operate(vm, SWAP_OP_ENABLE);
+	vm_operate(vm, SWAP_OP_OUT);
+	vm_assert_holds(vm, 0, PAGES);
 }
 
 /* Such a thread has no time to say anything: whoever takes over its watch does. */
@@ -233,10 +184,10 @@ static void a_monitor_thread_that_is_gone_without_a_word_is_missed(void **state)
 
 	await(vm->fatal > 0);
 	assert_non_null(strstr(vm->reason, "a monitor thread has ended unexpectedly"));
-	assert_whole(vm);
+	vm_assert_holds(vm, 0, PAGES);
 	/* It never cleared up its stack: the kernel wakes whoever joins it all the same. */
-	operate(vm, SWAP_OP_DISABLE);
-	assert_whole(vm);
+	vm_operate(vm, SWAP_OP_DISABLE);
+	vm_assert_holds(vm, 0, PAGES);
 }
 
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)

@@ -15,29 +15,14 @@
 #include <cmocka.h>
 
 #include "tests/engine/fixture.h"
+#include "tests/engine/store_wrap.h"
 
 #define PAGES 64u
 
-int __real_store_append(struct store_writer *writer, const void *page, store_location *location);
-int __wrap_store_append(struct store_writer *writer, const void *page, store_location *location);
-int __real_store_read(struct store_reader *reader, const store_location locations[], size_t count,
-		      void *const pages[]);
-int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
-		      void *const pages[]);
-int __real_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
-int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
-int __real_store_wait(struct store_writer *writer, unsigned parcel);
-int __wrap_store_wait(struct store_writer *writer, unsigned parcel);
-void __real_store_drop(struct store *store, store_location location);
-void __wrap_store_drop(struct store *store, store_location location);
-
 static struct engine engine;
-static _Atomic int wait_error;
 static void (*_Atomic during_drop)(void);
 static void (*_Atomic during_append)(void);
 static void (*_Atomic during_read)(void);
-static _Atomic int failing_reads;
-static _Atomic int append_error;
 
 static void call(void (*_Atomic *hook)(void))
 {
@@ -50,19 +35,14 @@ static void call(void (*_Atomic *hook)(void))
 int __wrap_store_append(struct store_writer *writer, const void *page, store_location *location)
 {
 	call(&during_append);
-	return append_error ? -append_error : __real_store_append(writer, page, location);
+	return __real_store_append(writer, page, location);
 }
 
 int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
 		      void *const pages[])
 {
-	int result;
+	int result = __real_store_read(reader, locations, count, pages);
 
-	if (failing_reads > 0) {
-		failing_reads--;
-		return -EIO;
-	}
-	result = __real_store_read(reader, locations, count, pages);
 	call(&during_read);
 	return result;
 }
@@ -71,19 +51,8 @@ int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *c
 {
 	int result = __real_store_read_finish(reader, read, pages);
 
-	if (failing_reads > 0) {
-		failing_reads--;
-		return -EIO;
-	}
 	call(&during_read);
 	return result;
-}
-
-int __wrap_store_wait(struct store_writer *writer, unsigned parcel)
-{
-	int result = __real_store_wait(writer, parcel);
-
-	return wait_error ? -wait_error : result;
 }
 
 void __wrap_store_drop(struct store *store, store_location location)
@@ -94,12 +63,9 @@ void __wrap_store_drop(struct store *store, store_location location)
 
 static void reset_hooks(void)
 {
-	wait_error = 0;
 	during_drop = NULL;
 	during_append = NULL;
 	during_read = NULL;
-	failing_reads = 0;
-	append_error = 0;
 }
 
 static int create_with_monitor(void **state)
@@ -200,124 +166,6 @@ static void a_discard_during_writing_cancels_the_write(void **state)
 	assert_int_equal(stored_entries(&engine), 3);
 	assert_int_equal(page_of(&engine, 1)[0], 0);
 	assert_true(page_holds(page_of(&engine, 2), 2));
-}
-
-static void a_full_store_leaves_the_page_staged(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < 4; i++)
-		fill_page(page_of(&engine, i), (uint32_t)i);
-	engine_stage(&engine);
-	append_error = ENOSPC;
-
-	assert_int_equal(run_job(&engine, pager_write_out, NULL), -ENOSPC);
-
-	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
-	for (size_t i = 0; i < 4; i++)
-		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
-}
-
-static void a_disk_that_does_not_take_what_was_written_leaves_pages_staged(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < 4; i++)
-		fill_page(page_of(&engine, i), (uint32_t)i);
-	engine_stage(&engine);
-	wait_error = EIO;
-
-	assert_int_equal(run_job(&engine, pager_write_out, NULL), -EIO);
-
-	assert_int_equal(stored_entries(&engine), 0);
-	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(pager_page_state(engine.pager, i), PAGE_STAGED);
-	for (size_t i = 0; i < 4; i++)
-		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
-}
-
-static void a_write_error_can_be_tried_again(void **state)
-{
-	(void)state;
-	fill_page(page_of(&engine, 0), 0);
-	engine_stage(&engine);
-	append_error = EIO;
-	assert_int_equal(run_job(&engine, pager_write_out, NULL), -EIO);
-	append_error = 0;
-
-	assert_int_equal(run_job(&engine, pager_write_out, NULL), 0);
-
-	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
-	assert_true(page_holds(page_of(&engine, 0), 0));
-}
-
-/* ---- reads that fail ---- */
-
-static void a_store_read_that_fails_once_is_retried(void **state)
-{
-	(void)state;
-	fill_page(page_of(&engine, 0), 0);
-	engine_swap_out(&engine);
-	failing_reads = PAGER_STORE_READ_TRIES - 1;
-
-	assert_true(page_holds(page_of(&engine, 0), 0));
-	assert_int_equal(engine.troubles, 0);
-}
-
-static void a_store_that_cannot_be_read_holds_the_toucher_and_tells_once(void **state)
-{
-	(void)state;
-	struct toucher toucher;
-	fill_page(page_of(&engine, 0), 77);
-	uint8_t value = page_of(&engine, 0)[5];
-	engine_swap_out(&engine);
-	failing_reads = 1000000;
-
-	toucher_start(&toucher, page_of(&engine, 0) + 5);
-	await(engine.troubles == 1);
-	usleep(300000);
-
-	/* No zeros are invented: the toucher sleeps until the store can be read. */
-	assert_false(toucher.done);
-	assert_int_equal(engine.troubles, 1);
-	assert_true(monitor_in_trouble(engine.monitor));
-	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
-	failing_reads = 0;
-	toucher_join(&toucher);
-	await(!monitor_in_trouble(engine.monitor));
-	assert_int_equal(toucher.value, value);
-}
-
-static void a_swap_in_that_cannot_read_loses_nothing(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < 4; i++)
-		fill_page(page_of(&engine, i), (uint32_t)i);
-	engine_swap_out(&engine);
-	failing_reads = 1000000;
-
-	assert_int_equal(run_job(&engine, pager_swap_in, NULL), -EIO);
-	failing_reads = 0;
-
-	assert_int_equal(pager_page_state(engine.pager, 0), PAGE_SWAPPED);
-	for (size_t i = 0; i < 4; i++)
-		assert_true(page_holds(page_of(&engine, i), (uint32_t)i));
-}
-
-static void clean_pages_are_found_without_a_read(void **state)
-{
-	(void)state;
-	fill_page(page_of(&engine, 0), 9);
-	engine_swap_out(&engine);
-	assert_true(page_holds(page_of(&engine, 0), 9));
-	engine_stage(&engine);
-	failing_reads = 1000000;
-
-	assert_int_equal(run_job(&engine, pager_write_out, NULL), 0);
-	failing_reads = 0;
-
-	assert_int_equal(counters_of(&engine).stored, 1);
-	assert_int_equal(counters_of(&engine).trimmed_clean, 1);
-	assert_true(page_holds(page_of(&engine, 0), 9));
 }
 
 /* ---- what happens to a page while it is read ---- */
@@ -584,13 +432,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		live(a_touch_during_writing_cancels_the_write),
 		live(a_discard_during_writing_cancels_the_write),
-		live(a_full_store_leaves_the_page_staged),
-		live(a_disk_that_does_not_take_what_was_written_leaves_pages_staged),
-		live(a_write_error_can_be_tried_again),
-		live(a_store_read_that_fails_once_is_retried),
-		live(a_store_that_cannot_be_read_holds_the_toucher_and_tells_once),
-		live(a_swap_in_that_cannot_read_loses_nothing),
-		live(clean_pages_are_found_without_a_read),
 		live(a_page_discarded_while_it_was_read_stays_discarded),
 		live(a_page_written_anew_while_it_was_read_is_read_again),
 		manual(two_faults_for_one_page_are_both_answered),

@@ -3,14 +3,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "swap/store.h"
-#include "tests/engine/fixture.h"
+#include "tests/engine/store_wrap.h"
+#include "tests/engine/vm.h"
 
 enum {
 	STRIDE = 20,    /* no two pages are brought along with each other */
@@ -61,14 +60,6 @@ static int readers_waiting(void)
 	return count;
 }
 
-/* The real ones, and their wrappers. The linker chooses these names. */
-int __real_store_read(struct store_reader *reader, const store_location locations[], size_t count,
-		      void *const pages[]);
-int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
-		      void *const pages[]);
-int __real_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
-int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *const pages[]);
-
 int __wrap_store_read(struct store_reader *reader, const store_location locations[], size_t count,
 		      void *const pages[])
 {
@@ -82,54 +73,26 @@ int __wrap_store_read_finish(struct store_reader *reader, unsigned read, void *c
 	return __real_store_read_finish(reader, read, pages);
 }
 
-struct vm {
-	struct guest_memory *memory;
-	struct swap *swap;
-	uint8_t *guest;
-	struct toucher touchers[TOUCHERS];
-};
-
-static uint8_t *vm_page(const struct vm *vm, size_t page)
-{
-	return vm->guest + page * GUEST_PAGE_SIZE;
-}
-
-static void operate(struct vm *vm, enum swap_operation operation)
-{
-	struct error err;
-
-	if (swap_start(vm->swap, operation, &err) || swap_wait(vm->swap, &err))
-		fail_msg("%s", err.text);
-}
+static struct toucher touchers[TOUCHERS];
 
 static int create(void **state)
 {
 	static struct vm vm;
-	const struct swap_config config = {.store = test_store()};
-	const struct swap_callbacks callbacks = {0};
 
-	memset(&vm, 0, sizeof(vm));
-	vm.memory = create_memory(PAGES);
-	vm.guest = guest_memory_guest_view(vm.memory);
-	assert_int_equal(swap_create(vm.memory, &config, &callbacks, &vm.swap, NULL), 0);
-	for (size_t i = 0; i < SWAPPED; i++)
-		fill_page(vm_page(&vm, i), (uint32_t)i);
-	operate(&vm, SWAP_OP_ENABLE);
-	operate(&vm, SWAP_OP_OUT);
-	for (size_t i = SWAPPED; i < SWAPPED + STAGED; i++)
-		fill_page(vm_page(&vm, i), (uint32_t)i);
-	operate(&vm, SWAP_OP_ENABLE);
+	vm_create(&vm, PAGES, test_store());
+	vm_fill(&vm, 0, SWAPPED);
+	vm_operate(&vm, SWAP_OP_ENABLE);
+	vm_operate(&vm, SWAP_OP_OUT);
+	vm_fill(&vm, SWAPPED, SWAPPED + STAGED);
+	vm_operate(&vm, SWAP_OP_ENABLE);
 	*state = &vm;
 	return 0;
 }
 
 static int destroy(void **state)
 {
-	struct vm *vm = *state;
-
 	release_disk();
-	swap_destroy(vm->swap);
-	guest_memory_destroy(vm->memory);
+	vm_destroy(*state);
 	return 0;
 }
 
@@ -137,13 +100,13 @@ static void touch_swapped(struct vm *vm)
 {
 	/* From behind, or they would look like one who goes in order. */
 	for (size_t i = TOUCHERS; i-- > 0;)
-		toucher_start(&vm->touchers[i], vm_page(vm, i * STRIDE));
+		toucher_start(&touchers[i], vm_page(vm, i * STRIDE));
 }
 
 static void assert_touched(struct vm *vm)
 {
 	for (size_t i = 0; i < TOUCHERS; i++)
-		toucher_join(&vm->touchers[i]);
+		toucher_join(&touchers[i]);
 	for (size_t i = 0; i < SWAPPED; i += STRIDE)
 		assert_true(page_holds(vm_page(vm, i), (uint32_t)i));
 }
@@ -174,7 +137,6 @@ static void faults_that_need_no_disk_are_answered_while_many_wait_for_it(void **
 static void discards_are_served_while_many_wait_for_the_disk(void **state)
 {
 	struct vm *vm = *state;
-	struct swap_status status;
 
 	hold_disk();
 	touch_swapped(vm);
@@ -188,14 +150,12 @@ static void discards_are_served_while_many_wait_for_the_disk(void **state)
 	assert_touched(vm);
 	for (size_t i = 1; i < SWAPPED; i += STRIDE)
 		assert_int_equal(*vm_page(vm, i), 0);
-	swap_get_status(vm->swap, &status);
-	assert_int_equal(status.counters.removed, TOUCHERS);
+	assert_int_equal(vm_status(vm).counters.removed, TOUCHERS);
 }
 
 static void bringing_in_from_a_disk_that_stands_still_can_be_cancelled(void **state)
 {
 	struct vm *vm = *state;
-	struct swap_status status;
 
 	hold_disk();
 	assert_int_equal(swap_start(vm->swap, SWAP_OP_IN, NULL), 0);
@@ -205,11 +165,9 @@ static void bringing_in_from_a_disk_that_stands_still_can_be_cancelled(void **st
 	release_disk();
 
 	assert_int_equal(swap_wait(vm->swap, NULL), -ECANCELED);
-	swap_get_status(vm->swap, &status);
-	assert_true(status.pages_swapped > 0);
-	for (size_t i = 0; i < SWAPPED + STAGED; i++)
-		assert_true(page_holds(vm_page(vm, i), (uint32_t)i));
-	operate(vm, SWAP_OP_DISABLE);
+	assert_true(vm_status(vm).pages_swapped > 0);
+	vm_assert_holds(vm, 0, SWAPPED + STAGED);
+	vm_operate(vm, SWAP_OP_DISABLE);
 }
 
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "tests/engine/fixture.h"
+#include "tests/engine/vm.h"
 #include "vmm/base/clock.h"
 
 enum {
@@ -29,11 +29,8 @@ enum {
 };
 
 struct storm {
-	struct guest_memory *memory;
-	struct swap *swap;
-	uint8_t *guest;
+	struct vm vm;
 	atomic_bool stop;
-	atomic_int fatal;
 	atomic_ulong torn; /* pages that had other contents than they must */
 	atomic_ulong discards, peeks;
 };
@@ -55,7 +52,7 @@ static uint32_t next_random(uint32_t *seed)
 static volatile uint64_t *counter(const struct storm *storm, size_t page, unsigned writer)
 {
 	/* One near the start, one near the end of the page, on cache lines of their own. */
-	return (uint64_t *)(storm->guest + page * GUEST_PAGE_SIZE + writer * 2048);
+	return (uint64_t *)(vm_page(&storm->vm, page) + writer * 2048);
 }
 
 static void *write_counters(void *arg)
@@ -88,19 +85,18 @@ static void *run_balloon(void *arg)
 		size_t first = next_random(&self->seed) % (BALLOON - count);
 
 		for (size_t i = first; i < first + count; i++) {
-			uint8_t *page = storm->guest + (COUNTED + i) * GUEST_PAGE_SIZE;
+			uint8_t *page = vm_page(&storm->vm, COUNTED + i);
 
 			if (contents[i] ? !page_holds(page, contents[i]) : page[100] != 0)
 				storm->torn++;
 		}
-		guest_memory_discard(storm->memory, (COUNTED + first) * GUEST_PAGE_SIZE,
+		guest_memory_discard(storm->vm.memory, (COUNTED + first) * GUEST_PAGE_SIZE,
 				     count * GUEST_PAGE_SIZE);
 		storm->discards++;
 		for (size_t i = first; i < first + count; i++) {
 			contents[i] = next_random(&self->seed) % 4 ? next_random(&self->seed) : 0;
 			if (contents[i])
-				fill_page(storm->guest + (COUNTED + i) * GUEST_PAGE_SIZE,
-					  contents[i]);
+				fill_page(vm_page(&storm->vm, COUNTED + i), contents[i]);
 		}
 		if (next_random(&self->seed) % 8 == 0)
 			usleep(1000);
@@ -115,7 +111,7 @@ static void *peek_cold_pages(void *arg)
 	struct guest_access access;
 	uint8_t page[GUEST_PAGE_SIZE];
 
-	swap_peek_access(storm->swap, &access);
+	swap_peek_access(storm->vm.swap, &access);
 	while (!storm->stop) {
 		size_t index = COUNTED + BALLOON + next_random(&self->seed) % COLD;
 
@@ -126,12 +122,6 @@ static void *peek_cold_pages(void *arg)
 		usleep(500);
 	}
 	return NULL;
-}
-
-static void note_fatal(void *opaque, const char *reason)
-{
-	print_message("fatal: %s\n", reason);
-	((struct storm *)opaque)->fatal++;
 }
 
 static unsigned long operate(struct storm *storm, uint32_t *seed, uint64_t end_ns)
@@ -145,16 +135,16 @@ static unsigned long operate(struct storm *storm, uint32_t *seed, uint64_t end_n
 		/* Disabling is rarer, or little would ever be out. */
 		if (operation == SWAP_OP_DISABLE && next_random(seed) % 4)
 			operation = SWAP_OP_OUT;
-		result = swap_start(storm->swap, operation, NULL);
+		result = swap_start(storm->vm.swap, operation, NULL);
 		assert_true(result == 0 || result == -EINVAL);
 		if (result)
 			continue;
 		operations++;
 		if (next_random(seed) % 4 == 0) {
 			usleep(next_random(seed) % 3000);
-			swap_cancel(storm->swap, NULL);
+			swap_cancel(storm->vm.swap, NULL);
 		}
-		result = swap_wait(storm->swap, NULL);
+		result = swap_wait(storm->vm.swap, NULL);
 		assert_true(result == 0 || result == -ECANCELED);
 		usleep(next_random(seed) % 5000);
 	}
@@ -171,18 +161,13 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 static void nothing_is_lost_in_a_storm(void **state)
 {
 	static struct storm storm;
-	const struct swap_config config = {.store = test_store()};
-	const struct swap_callbacks callbacks = {.opaque = &storm, .fatal = note_fatal};
 	uint32_t seed = (uint32_t)from_environment("EBB_STORM_SEED", (uint64_t)time(NULL));
 	uint64_t end = clock_monotonic_ns() + from_environment("EBB_STORM_SECONDS", 5) * NS_PER_SEC;
 	struct writer writers[WRITERS], balloon, peeker;
 	(void)state;
 	print_message("seed %u\n", seed);
-	storm.memory = create_memory(PAGES);
-	storm.guest = guest_memory_guest_view(storm.memory);
-	assert_int_equal(swap_create(storm.memory, &config, &callbacks, &storm.swap, NULL), 0);
-	for (size_t i = COUNTED + BALLOON; i < PAGES; i++)
-		fill_page(storm.guest + i * GUEST_PAGE_SIZE, (uint32_t)i);
+	vm_create(&storm.vm, PAGES, test_store());
+	vm_fill(&storm.vm, COUNTED + BALLOON, PAGES);
 	for (unsigned i = 0; i < WRITERS; i++) {
 		writers[i] = (struct writer){.storm = &storm, .index = i, .seed = seed + i + 1};
 		writers[i].expected = calloc(COUNTED, sizeof(uint64_t));
@@ -200,8 +185,7 @@ static void nothing_is_lost_in_a_storm(void **state)
 		pthread_join(writers[i].thread, NULL);
 	pthread_join(balloon.thread, NULL);
 	pthread_join(peeker.thread, NULL);
-	struct swap_status status;
-	swap_get_status(storm.swap, &status);
+	struct swap_status status = vm_status(&storm.vm);
 	print_message("%lu operations, %lu discards, %lu peeks; faults: zeroed %lu, continued %lu, "
 		      "copied %lu, redundant %lu, retried %lu; writes cancelled %lu; pages stored "
 		      "%lu, trimmed clean %lu\n",
@@ -217,13 +201,12 @@ static void nothing_is_lost_in_a_storm(void **state)
 		free(writers[i].expected);
 	}
 	for (size_t i = COUNTED + BALLOON; i < PAGES; i++)
-		if (!page_holds(storm.guest + i * GUEST_PAGE_SIZE, (uint32_t)i))
+		if (!page_holds(vm_page(&storm.vm, i), (uint32_t)i))
 			storm.torn++;
 	assert_int_equal(storm.torn, 0);
-	assert_int_equal(storm.fatal, 0);
+	assert_int_equal(storm.vm.fatal, 0);
 	assert_true(status.counters.faults_copied > 0);
-	swap_destroy(storm.swap);
-	guest_memory_destroy(storm.memory);
+	vm_destroy(&storm.vm);
 }
 
 int main(void)

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "tests/engine/fixture.h"
+#include "tests/engine/vm.h"
 
 #define PAGES 2048u
 #define CELLS 16u
@@ -15,32 +15,13 @@
 #define REPEATED  (PAGES / 2)
 #define UNTOUCHED (PAGES / 4 * 3)
 
-struct vm {
-	struct guest_memory *memory;
-	struct swap *swap;
-};
-
 static void open_vm(struct vm *vm, uint64_t pool_bytes)
 {
-	const struct swap_config config = {
-		.store = {.path = pool_bytes ? NULL : test_store_dir(), .pool_bytes = pool_bytes}};
-	const struct swap_callbacks callbacks = {0};
-	struct error err;
-	uint8_t *guest;
-
-	vm->memory = create_memory(PAGES);
-	guest = guest_memory_guest_view(vm->memory);
-	if (swap_create(vm->memory, &config, &callbacks, &vm->swap, &err))
-		fail_msg("%s", err.text);
-	for (size_t page = 0; page < REPEATED; page++)
-		fill_page(guest + page * GUEST_PAGE_SIZE, (uint32_t)page);
-	memset(guest + REPEATED * GUEST_PAGE_SIZE, 7, (UNTOUCHED - REPEATED) * GUEST_PAGE_SIZE);
-}
-
-static void close_vm(struct vm *vm)
-{
-	swap_destroy(vm->swap);
-	guest_memory_destroy(vm->memory);
+	vm_create(vm, PAGES,
+		  (struct store_config){.path = pool_bytes ? NULL : test_store_dir(),
+					.pool_bytes = pool_bytes});
+	vm_fill(vm, 0, REPEATED);
+	memset(vm_page(vm, REPEATED), 7, (UNTOUCHED - REPEATED) * GUEST_PAGE_SIZE);
 }
 
 static int create(void **state)
@@ -54,14 +35,8 @@ static int create(void **state)
 
 static int destroy(void **state)
 {
-	close_vm(*state);
+	vm_destroy(*state);
 	return 0;
-}
-
-static void run(struct vm *vm, enum swap_operation operation)
-{
-	assert_int_equal(swap_start(vm->swap, operation, NULL), 0);
-	assert_int_equal(swap_wait(vm->swap, NULL), 0);
 }
 
 static uint64_t pages_in(struct vm *vm, enum swap_place place)
@@ -95,7 +70,7 @@ static void staged_pages_are_shown_where_they_are(void **state)
 	struct swap_map_cell cells[CELLS];
 	bool exact;
 
-	run(vm, SWAP_OP_ENABLE);
+	vm_operate(vm, SWAP_OP_ENABLE);
 	swap_get_map(vm->swap, PAGES / CELLS, CELLS, cells, &exact);
 
 	assert_int_equal(cells[0].pages[SWAP_PLACE_STAGED], PAGES / CELLS);
@@ -107,8 +82,8 @@ static void swapped_pages_are_on_disk_or_take_no_space(void **state)
 {
 	struct vm *vm = *state;
 
-	run(vm, SWAP_OP_ENABLE);
-	run(vm, SWAP_OP_OUT);
+	vm_operate(vm, SWAP_OP_ENABLE);
+	vm_operate(vm, SWAP_OP_OUT);
 
 	assert_int_equal(pages_in(vm, SWAP_PLACE_DISK), REPEATED);
 	assert_int_equal(pages_in(vm, SWAP_PLACE_FILLED), UNTOUCHED - REPEATED);
@@ -121,12 +96,12 @@ static void pages_of_the_pool_are_told_from_those_on_disk(void **state)
 
 	(void)state;
 	open_vm(&vm, 64u << 20);
-	run(&vm, SWAP_OP_ENABLE);
-	run(&vm, SWAP_OP_OUT);
+	vm_operate(&vm, SWAP_OP_ENABLE);
+	vm_operate(&vm, SWAP_OP_OUT);
 
 	assert_int_equal(pages_in(&vm, SWAP_PLACE_POOL), REPEATED);
 	assert_int_equal(pages_in(&vm, SWAP_PLACE_DISK), 0);
-	close_vm(&vm);
+	vm_destroy(&vm);
 }
 
 static void a_last_cell_may_have_fewer_pages(void **state)

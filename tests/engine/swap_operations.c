@@ -16,46 +16,13 @@
 #include <cmocka.h>
 
 #include "memory/io_gate.h"
-#include "tests/engine/fixture.h"
+#include "tests/engine/vm.h"
 
 #define PAGES 8192u
 
-struct vm {
-	struct guest_memory *memory;
-	struct swap *swap;
-	uint8_t *guest;
-	_Atomic int done;
-	_Atomic int fatal;
-};
-
-static void note_done(void *opaque)
-{
-	((struct vm *)opaque)->done++;
-}
-
-static void note_fatal(void *opaque, const char *reason)
-{
-	(void)reason;
-	((struct vm *)opaque)->fatal++;
-}
-
 static void open_vm(struct vm *vm, const char *dir)
 {
-	const struct swap_config config = {.store.path = dir};
-	const struct swap_callbacks callbacks = {vm, note_done, note_fatal};
-	struct error err;
-
-	memset(vm, 0, sizeof(*vm));
-	vm->memory = create_memory(PAGES);
-	vm->guest = guest_memory_guest_view(vm->memory);
-	if (swap_create(vm->memory, &config, &callbacks, &vm->swap, &err))
-		fail_msg("%s", err.text);
-}
-
-static void close_vm(struct vm *vm)
-{
-	swap_destroy(vm->swap);
-	guest_memory_destroy(vm->memory);
+	vm_create(vm, PAGES, (struct store_config){.path = dir});
 }
 
 static int create(void **state)
@@ -69,37 +36,8 @@ static int create(void **state)
 
 static int destroy(void **state)
 {
-	close_vm(*state);
+	vm_destroy(*state);
 	return 0;
-}
-
-static void fill(struct vm *vm, size_t first, size_t end)
-{
-	for (size_t i = first; i < end; i++)
-		fill_page(vm->guest + i * GUEST_PAGE_SIZE, (uint32_t)i);
-}
-
-static void assert_holds(struct vm *vm, size_t first, size_t end)
-{
-	for (size_t i = first; i < end; i++)
-		if (!page_holds(vm->guest + i * GUEST_PAGE_SIZE, (uint32_t)i))
-			fail_msg("page %zu has lost its contents", i);
-}
-
-static int run(struct vm *vm, enum swap_operation operation)
-{
-	struct error err;
-	int result = swap_start(vm->swap, operation, &err);
-
-	return result ? result : swap_wait(vm->swap, &err);
-}
-
-static struct swap_status status_of(struct vm *vm)
-{
-	struct swap_status status;
-
-	swap_get_status(vm->swap, &status);
-	return status;
 }
 
 static uint64_t allocated(struct vm *vm)
@@ -113,76 +51,76 @@ static uint64_t allocated(struct vm *vm)
 static void a_full_cycle_keeps_every_byte(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 2000);
+	vm_fill(vm, 0, 2000);
 
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-	assert_int_equal(status_of(vm).state, SWAP_STAGED);
-	assert_int_equal(status_of(vm).pages_staged, 2000);
-	assert_int_equal(run(vm, SWAP_OP_TRIM), 0);
-	assert_int_equal(run(vm, SWAP_OP_OUT), 0);
-	assert_int_equal(status_of(vm).state, SWAP_OUT);
-	assert_int_equal(status_of(vm).pages_swapped, 2000);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_status(vm).state, SWAP_STAGED);
+	assert_int_equal(vm_status(vm).pages_staged, 2000);
+	assert_int_equal(vm_run(vm, SWAP_OP_TRIM), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
+	assert_int_equal(vm_status(vm).state, SWAP_OUT);
+	assert_int_equal(vm_status(vm).pages_swapped, 2000);
 	assert_int_equal(allocated(vm), 0);
-	assert_int_equal(run(vm, SWAP_OP_IN), 0);
-	assert_int_equal(status_of(vm).state, SWAP_RESIDENT);
-	assert_int_equal(status_of(vm).pages_resident, 2000);
-	assert_int_equal(run(vm, SWAP_OP_DISABLE), 0);
-	assert_int_equal(status_of(vm).state, SWAP_DISABLED);
-	assert_int_equal(status_of(vm).store.file_bytes, 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_IN), 0);
+	assert_int_equal(vm_status(vm).state, SWAP_RESIDENT);
+	assert_int_equal(vm_status(vm).pages_resident, 2000);
+	assert_int_equal(vm_run(vm, SWAP_OP_DISABLE), 0);
+	assert_int_equal(vm_status(vm).state, SWAP_DISABLED);
+	assert_int_equal(vm_status(vm).store.file_bytes, 0);
 
-	assert_holds(vm, 0, 2000);
+	vm_assert_holds(vm, 0, 2000);
 	await(vm->done == 5);
 }
 
 static void cycles_can_be_repeated_with_and_without_disabling(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 1000);
+	vm_fill(vm, 0, 1000);
 
 	for (int i = 0; i < 10; i++) {
-		assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-		assert_int_equal(run(vm, SWAP_OP_OUT), 0);
-		assert_holds(vm, 0, 500);
+		assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+		assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
+		vm_assert_holds(vm, 0, 500);
 		if (i % 3 == 1)
-			assert_int_equal(run(vm, SWAP_OP_IN), 0);
+			assert_int_equal(vm_run(vm, SWAP_OP_IN), 0);
 		if (i % 3 == 2)
-			assert_int_equal(run(vm, SWAP_OP_DISABLE), 0);
+			assert_int_equal(vm_run(vm, SWAP_OP_DISABLE), 0);
 	}
 
-	assert_holds(vm, 0, 1000);
+	vm_assert_holds(vm, 0, 1000);
 }
 
 static void disable_brings_swapped_memory_back_itself(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 1000);
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-	assert_int_equal(run(vm, SWAP_OP_OUT), 0);
+	vm_fill(vm, 0, 1000);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
 
-	assert_int_equal(run(vm, SWAP_OP_DISABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_DISABLE), 0);
 
 	assert_int_equal(allocated(vm), 1000 * GUEST_PAGE_SIZE);
-	assert_holds(vm, 0, 1000);
+	vm_assert_holds(vm, 0, 1000);
 }
 
 static void enabling_again_stages_what_was_touched(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 1000);
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-	assert_int_equal(run(vm, SWAP_OP_OUT), 0);
+	vm_fill(vm, 0, 1000);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
 	/* Not in order, or neighbours would be brought along. */
 	for (size_t i = 10; i-- > 0;)
-		assert_holds(vm, 2 * i, 2 * i + 1);
+		vm_assert_holds(vm, 2 * i, 2 * i + 1);
 
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
 
-	assert_int_equal(status_of(vm).pages_staged, 10);
-	assert_int_equal(status_of(vm).pages_swapped, 990);
-	assert_int_equal(run(vm, SWAP_OP_TRIM), 0);
-	assert_int_equal(status_of(vm).pages_swapped, 1000);
-	assert_int_equal(status_of(vm).counters.trimmed_clean, 10);
-	assert_holds(vm, 0, 1000);
+	assert_int_equal(vm_status(vm).pages_staged, 10);
+	assert_int_equal(vm_status(vm).pages_swapped, 990);
+	assert_int_equal(vm_run(vm, SWAP_OP_TRIM), 0);
+	assert_int_equal(vm_status(vm).pages_swapped, 1000);
+	assert_int_equal(vm_status(vm).counters.trimmed_clean, 10);
+	vm_assert_holds(vm, 0, 1000);
 }
 
 static void assert_refused(struct vm *vm, enum swap_operation operation, const char *state_name)
@@ -201,12 +139,12 @@ static void commands_in_the_wrong_state_are_refused_naming_it(void **state)
 	assert_refused(vm, SWAP_OP_OUT, "disabled");
 	assert_refused(vm, SWAP_OP_IN, "disabled");
 	assert_refused(vm, SWAP_OP_DISABLE, "disabled");
-	fill(vm, 0, 10);
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-	assert_int_equal(run(vm, SWAP_OP_OUT), 0);
+	vm_fill(vm, 0, 10);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
 	assert_refused(vm, SWAP_OP_TRIM, "out");
 	assert_refused(vm, SWAP_OP_OUT, "out");
-	assert_int_equal(run(vm, SWAP_OP_IN), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_IN), 0);
 	assert_refused(vm, SWAP_OP_TRIM, "resident");
 	assert_refused(vm, SWAP_OP_OUT, "resident");
 	assert_refused(vm, SWAP_OP_IN, "resident");
@@ -222,23 +160,23 @@ static void without_a_directory_swap_says_which_option_is_missing(void **state)
 	assert_int_equal(swap_start(vm.swap, SWAP_OP_ENABLE, &err), -ENOTSUP);
 
 	assert_non_null(strstr(err.text, "--swap-dir"));
-	assert_false(status_of(&vm).available);
-	close_vm(&vm);
+	assert_false(vm_status(&vm).available);
+	vm_destroy(&vm);
 }
 
 static void enable_waits_for_pinned_device_io(void **state)
 {
 	struct vm *vm = *state;
 	struct io_gate *gate = guest_memory_io_gate(vm->memory);
-	fill(vm, 0, 10);
+	vm_fill(vm, 0, 10);
 	assert_true(io_gate_begin(gate));
 
 	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
 	usleep(100000);
-	assert_true(status_of(vm).current.running);
+	assert_true(vm_status(vm).current.running);
 	/* New I/O is held back meanwhile, memory can be touched. */
 	assert_false(io_gate_begin(gate));
-	assert_holds(vm, 0, 10);
+	vm_assert_holds(vm, 0, 10);
 
 	io_gate_end(gate);
 	assert_int_equal(swap_wait(vm->swap, NULL), 0);
@@ -250,7 +188,7 @@ static void enable_can_be_cancelled_while_it_waits_for_device_io(void **state)
 {
 	struct vm *vm = *state;
 	struct io_gate *gate = guest_memory_io_gate(vm->memory);
-	fill(vm, 0, 100);
+	vm_fill(vm, 0, 100);
 	assert_true(io_gate_begin(gate));
 	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
 	usleep(20000);
@@ -259,12 +197,12 @@ static void enable_can_be_cancelled_while_it_waits_for_device_io(void **state)
 	assert_int_equal(swap_wait(vm->swap, NULL), -ECANCELED);
 
 	/* A page may still be pinned: nothing stays staged. */
-	assert_int_equal(status_of(vm).state, SWAP_DISABLED);
+	assert_int_equal(vm_status(vm).state, SWAP_DISABLED);
 	assert_true(io_gate_begin(gate));
 	io_gate_end(gate);
 	io_gate_end(gate);
-	assert_holds(vm, 0, 100);
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
+	vm_assert_holds(vm, 0, 100);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
 }
 
 static void a_second_operation_is_refused_while_one_runs(void **state)
@@ -297,7 +235,7 @@ static void cancelling_any_operation_leaves_every_page_valid(void **state)
 	struct vm *vm = *state;
 	static const enum swap_operation order[] = {SWAP_OP_ENABLE, SWAP_OP_TRIM, SWAP_OP_OUT,
 						    SWAP_OP_IN, SWAP_OP_DISABLE};
-	fill(vm, 0, PAGES);
+	vm_fill(vm, 0, PAGES);
 
 	for (int round = 0; round < 5; round++) {
 		for (size_t i = 0; i < 5; i++) {
@@ -307,17 +245,17 @@ static void cancelling_any_operation_leaves_every_page_valid(void **state)
 			int result = swap_wait(vm->swap, NULL);
 
 			assert_true(result == 0 || result == -ECANCELED);
-			assert_true(status_of(vm).current.cancelled == (result == -ECANCELED));
+			assert_true(vm_status(vm).current.cancelled == (result == -ECANCELED));
 			/* A sample only: touching everything would undo the operation. */
-			assert_holds(vm, (size_t)round * 16, (size_t)round * 16 + 16);
+			vm_assert_holds(vm, (size_t)round * 16, (size_t)round * 16 + 16);
 			if (result && order[i] != SWAP_OP_ENABLE)
-				assert_int_equal(run(vm, order[i]), 0);
-			else if (result && status_of(vm).state == SWAP_DISABLED)
-				assert_int_equal(run(vm, order[i]), 0);
+				assert_int_equal(vm_run(vm, order[i]), 0);
+			else if (result && vm_status(vm).state == SWAP_DISABLED)
+				assert_int_equal(vm_run(vm, order[i]), 0);
 		}
 	}
 
-	assert_holds(vm, 0, PAGES);
+	vm_assert_holds(vm, 0, PAGES);
 }
 
 static void a_full_disk_stops_out_cleanly(void **state)
@@ -333,21 +271,21 @@ static void a_full_disk_stops_out_cleanly(void **state)
 		skip();
 	}
 	open_vm(&vm, dir);
-	fill(&vm, 0, 4000);
-	assert_int_equal(run(&vm, SWAP_OP_ENABLE), 0);
+	vm_fill(&vm, 0, 4000);
+	assert_int_equal(vm_run(&vm, SWAP_OP_ENABLE), 0);
 
 	assert_int_equal(swap_start(vm.swap, SWAP_OP_OUT, NULL), 0);
 	assert_int_equal(swap_wait(vm.swap, &err), -ENOSPC);
 
-	struct swap_status status = status_of(&vm);
+	struct swap_status status = vm_status(&vm);
 	assert_non_null(strstr(err.text, dir));
 	assert_int_equal(status.state, SWAP_STAGED);
 	assert_int_equal(status.pages_swapped + status.pages_staged, 4000);
 	assert_true(status.pages_swapped > 500);
-	assert_holds(&vm, 0, 4000);
-	assert_int_equal(run(&vm, SWAP_OP_DISABLE), 0);
-	assert_holds(&vm, 0, 4000);
-	close_vm(&vm);
+	vm_assert_holds(&vm, 0, 4000);
+	assert_int_equal(vm_run(&vm, SWAP_OP_DISABLE), 0);
+	vm_assert_holds(&vm, 0, 4000);
+	vm_destroy(&vm);
 	assert_int_equal(umount(dir), 0);
 	rmdir(dir);
 }
@@ -376,14 +314,14 @@ static void a_disk_that_fails_behind_the_file_system_loses_nothing(void **state)
 
 		snprintf(fs, sizeof(fs), "%s/fs", dir);
 		open_vm(&vm, fs);
-		fill(&vm, 0, 6000);
-		assert_int_equal(run(&vm, SWAP_OP_ENABLE), 0);
-		result = run(&vm, SWAP_OP_OUT);
+		vm_fill(&vm, 0, 6000);
+		assert_int_equal(vm_run(&vm, SWAP_OP_ENABLE), 0);
+		result = vm_run(&vm, SWAP_OP_OUT);
 		assert_true(result == -EIO || result == -ENOSPC);
-		assert_int_equal(status_of(&vm).state, SWAP_STAGED);
-		assert_holds(&vm, 0, 6000);
+		assert_int_equal(vm_status(&vm).state, SWAP_STAGED);
+		vm_assert_holds(&vm, 0, 6000);
 		assert_int_equal(vm.fatal, 0);
-		close_vm(&vm);
+		vm_destroy(&vm);
 	}
 	snprintf(command, sizeof(command),
 		 "exec 2>/dev/null; cd %s && umount fs; n=$(cat number) && "
@@ -448,13 +386,13 @@ static void peeking_through_the_access_interface_wakes_nothing(void **state)
 	struct vm *vm = *state;
 	struct guest_access access;
 	uint8_t page[GUEST_PAGE_SIZE];
-	fill(vm, 0, 100);
+	vm_fill(vm, 0, 100);
 	swap_peek_access(vm->swap, &access);
 	/* Before enable, while out, and across page boundaries. */
 	assert_int_equal(guest_access_read(&access, 7 * GUEST_PAGE_SIZE, page, sizeof(page)), 0);
 	assert_true(page_holds(page, 7));
-	assert_int_equal(run(vm, SWAP_OP_ENABLE), 0);
-	assert_int_equal(run(vm, SWAP_OP_OUT), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_ENABLE), 0);
+	assert_int_equal(vm_run(vm, SWAP_OP_OUT), 0);
 
 	for (uint32_t i = 0; i < 100; i++) {
 		assert_int_equal(guest_access_read(&access, i * GUEST_PAGE_SIZE, page, 100), 0);
@@ -464,7 +402,7 @@ static void peeking_through_the_access_interface_wakes_nothing(void **state)
 		assert_true(page_holds(page, i));
 	}
 
-	assert_int_equal(status_of(vm).pages_swapped, 100);
+	assert_int_equal(vm_status(vm).pages_swapped, 100);
 	assert_int_equal(allocated(vm), 0);
 	assert_int_equal(guest_access_write(&access, 0, page, 1), -EFAULT);
 	assert_int_equal(guest_access_read(&access, PAGES * GUEST_PAGE_SIZE - 1, page, 2), -EFAULT);
@@ -477,22 +415,22 @@ static void destroying_while_swapped_out_or_busy_is_clean(void **state)
 
 	for (int delay = 0; delay < 5; delay++) {
 		open_vm(&vm, test_store_dir());
-		fill(&vm, 0, PAGES);
-		assert_int_equal(run(&vm, SWAP_OP_ENABLE), 0);
+		vm_fill(&vm, 0, PAGES);
+		assert_int_equal(vm_run(&vm, SWAP_OP_ENABLE), 0);
 		assert_int_equal(swap_start(vm.swap, SWAP_OP_OUT, NULL), 0);
 		usleep((useconds_t)delay * 500);
-		close_vm(&vm);
+		vm_destroy(&vm);
 	}
 }
 
 static void status_reports_the_last_run_of_each_operation(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 100);
-	run(vm, SWAP_OP_ENABLE);
-	run(vm, SWAP_OP_OUT);
+	vm_fill(vm, 0, 100);
+	vm_run(vm, SWAP_OP_ENABLE);
+	vm_run(vm, SWAP_OP_OUT);
 
-	struct swap_status status = status_of(vm);
+	struct swap_status status = vm_status(vm);
 
 	assert_int_equal(status.last[SWAP_OP_ENABLE].operation, SWAP_OP_ENABLE);
 	assert_int_equal(status.last[SWAP_OP_OUT].pages_moved, 100);
@@ -508,19 +446,19 @@ static void status_reports_the_last_run_of_each_operation(void **state)
 static void a_report_counts_only_what_its_own_operation_moved(void **state)
 {
 	struct vm *vm = *state;
-	fill(vm, 0, 100);
-	run(vm, SWAP_OP_ENABLE);
-	run(vm, SWAP_OP_OUT);
-	run(vm, SWAP_OP_DISABLE);
-	assert_true(status_of(vm).last[SWAP_OP_OUT].written_bytes > 0);
-	assert_true(status_of(vm).last[SWAP_OP_DISABLE].read_bytes > 0);
+	vm_fill(vm, 0, 100);
+	vm_run(vm, SWAP_OP_ENABLE);
+	vm_run(vm, SWAP_OP_OUT);
+	vm_run(vm, SWAP_OP_DISABLE);
+	assert_true(vm_status(vm).last[SWAP_OP_OUT].written_bytes > 0);
+	assert_true(vm_status(vm).last[SWAP_OP_DISABLE].read_bytes > 0);
 
-	run(vm, SWAP_OP_CHECKSUM);
-	run(vm, SWAP_OP_ENABLE);
+	vm_run(vm, SWAP_OP_CHECKSUM);
+	vm_run(vm, SWAP_OP_ENABLE);
 
-	assert_int_equal(status_of(vm).last[SWAP_OP_CHECKSUM].written_bytes, 0);
-	assert_int_equal(status_of(vm).last[SWAP_OP_CHECKSUM].read_bytes, 0);
-	assert_int_equal(status_of(vm).last[SWAP_OP_ENABLE].written_bytes, 0);
+	assert_int_equal(vm_status(vm).last[SWAP_OP_CHECKSUM].written_bytes, 0);
+	assert_int_equal(vm_status(vm).last[SWAP_OP_CHECKSUM].read_bytes, 0);
+	assert_int_equal(vm_status(vm).last[SWAP_OP_ENABLE].written_bytes, 0);
 }
 
 static void who_answers_faults_has_the_priority_of_the_guest(void **state)
@@ -529,7 +467,7 @@ static void who_answers_faults_has_the_priority_of_the_guest(void **state)
 	size_t monitors = 0;
 	struct dirent *task;
 	assert_non_null(tasks);
-	run(*state, SWAP_OP_ENABLE);
+	vm_run(*state, SWAP_OP_ENABLE);
 
 	while ((task = readdir(tasks))) {
 		char path[300], name[16] = "";
@@ -559,7 +497,7 @@ static void a_dump_that_was_never_begun_leaves_no_descriptor(void **state)
 		open_vm(&vm, test_store_dir());
 
 		assert_int_equal(swap_start_dump(vm.swap, fd, NULL), 0);
-		close_vm(&vm);
+		vm_destroy(&vm);
 
 		assert_int_equal(fcntl(fd, F_GETFD), -1);
 	}

@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -287,59 +286,6 @@ static void a_discard_is_told_and_blocks_answers_until_read(void **state)
 	assert_int_equal(uffd_zero(fixture->uffd, fixture->guest, GUEST_PAGE_SIZE, NULL), 0);
 }
 
-static void a_duplicate_serves_when_the_first_is_closed(void **state)
-{
-	struct fixture *fixture = *state;
-	struct toucher toucher;
-	struct uffd_event event;
-	struct uffd *twin;
-	assert_int_equal(uffd_duplicate(fixture->uffd, &twin), 0);
-	uffd_close(fixture->uffd);
-	fixture->uffd = twin;
-
-	toucher_start(&toucher, guest_page(fixture, 0));
-	await_event(twin, &event);
-	assert_int_equal(uffd_zero(twin, guest_page(fixture, 0), GUEST_PAGE_SIZE, NULL), 0);
-
-	toucher_join(&toucher);
-}
-
-static void *write_a_byte(void *arg)
-{
-	*(volatile uint8_t *)arg = 7;
-	return NULL;
-}
-
-static void a_write_to_a_protected_page_is_told(void **state)
-{
-	struct fixture *fixture = *state;
-	struct uffd_event event;
-	struct uffd *uffd;
-	unsigned features;
-	pthread_t writer;
-	assert_int_equal(uffd_probe(&features, NULL), 0);
-	if (!(features & UFFD_CAN_WP_SHMEM))
-		skip();
-	uffd_close(fixture->uffd);
-	assert_int_equal(uffd_open(UFFD_REQUIRED | UFFD_CAN_WP_SHMEM, &uffd, NULL), 0);
-	fixture->uffd = uffd;
-	assert_int_equal(uffd_register(uffd, fixture->guest, PAGES * GUEST_PAGE_SIZE,
-				       UFFD_MODE_MISSING | UFFD_MODE_WRITE_PROTECT),
-			 0);
-	assert_int_equal(uffd_zero(uffd, fixture->guest, GUEST_PAGE_SIZE, NULL), 0);
-	assert_int_equal(uffd_write_protect(uffd, fixture->guest, GUEST_PAGE_SIZE, true), 0);
-
-	pthread_create(&writer, NULL, write_a_byte, fixture->guest);
-	await_event(uffd, &event);
-	assert_int_equal(event.kind, UFFD_FAULT_WRITE_PROTECT);
-	assert_true(event.write);
-	assert_int_equal(fixture->alias[0], 0);
-	assert_int_equal(uffd_write_protect(uffd, fixture->guest, GUEST_PAGE_SIZE, false), 0);
-
-	pthread_join(writer, NULL);
-	assert_int_equal(fixture->alias[0], 7);
-}
-
 #define with_uffd(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -360,8 +306,6 @@ int main(void)
 		with_uffd(a_partial_copy_is_reported),
 		with_uffd(a_partial_continue_is_reported),
 		with_uffd(a_discard_is_told_and_blocks_answers_until_read),
-		with_uffd(a_duplicate_serves_when_the_first_is_closed),
-		with_uffd(a_write_to_a_protected_page_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

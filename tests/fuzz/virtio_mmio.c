@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		poke(&guest, &input);
 		fuzz_guest_turn(&guest);
 	}
-	virtio_mmio_reset(guest.mmio);
+	virtio_mmio_reset(guest.mmio, UINT64_MAX);
 	virtio_mmio_destroy(guest.mmio);
 	event_loop_destroy(guest.loop);
 	guest_memory_destroy(guest.memory);

@@ -7,21 +7,13 @@
 #include <unistd.h>
 
 #include "tests/fuzz/guest.h"
+#include "tests/unit/net_pair.h"
 #include "vmm/base/checked.h"
 
 #define OFFLOADS                                                                                   \
 	(VIRTIO_FEATURE(VIRTIO_NET_F_CSUM) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_CSUM) |             \
 	 VIRTIO_FEATURE(VIRTIO_NET_F_HOST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) |        \
 	 VIRTIO_FEATURE(VIRTIO_NET_F_HOST_UFO) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_UFO))
-
-static ssize_t pair_receive(struct net_backend *backend, void *buffer)
-{
-	ssize_t size = recv(backend->fd, buffer, NET_FRAME_MAX, 0);
-
-	if (size == 0)
-		return -ECONNRESET;
-	return size < 0 ? -errno : size;
-}
 
 /* What leaves must make sense to a network that trusts the device. */
 static void check_frame(const struct virtio_net_hdr_v1 *header, const struct iovec *frame,
@@ -40,28 +32,21 @@ static void check_frame(const struct virtio_net_hdr_v1 *header, const struct iov
 		abort();
 }
 
-static int pair_send(struct net_backend *backend, const struct virtio_net_hdr_v1 *header,
-		     const struct iovec *frame, size_t count)
+static int check_and_send(struct net_backend *backend, const struct virtio_net_hdr_v1 *header,
+			  const struct iovec *frame, size_t count)
 {
-	const struct msghdr message = {
-		.msg_iov = (struct iovec *)(uintptr_t)frame,
-		.msg_iovlen = count,
-	};
+	int result;
 
 	check_frame(header, frame, count);
-	return sendmsg(backend->fd, &message, MSG_NOSIGNAL) < 0 && errno != EMSGSIZE ? -errno : 0;
+	result = net_pair_send(backend, header, frame, count);
+	return result == -EMSGSIZE ? 0 : result;
 }
 
-static void pair_destroy(struct net_backend *backend)
-{
-	close(backend->fd);
-}
-
-static const struct net_backend_ops pair_ops = {
+static const struct net_backend_ops backend_ops = {
 	.name = "pair",
-	.receive = pair_receive,
-	.send = pair_send,
-	.destroy = pair_destroy,
+	.receive = net_pair_receive,
+	.send = check_and_send,
+	.destroy = net_pair_destroy,
 };
 
 /* The network sends a frame, takes what came, or goes away. */
@@ -90,21 +75,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t mac[VIRTIO_NET_MAC_BYTES] = {2, 0, 0, 0, 0, 1};
 	struct fuzz_input input = {data, size};
-	struct net_backend backend = {.ops = &pair_ops, .offloads = OFFLOADS, .mtu = 1500};
+	struct net_backend backend = {.ops = &backend_ops, .offloads = OFFLOADS, .mtu = 1500};
 	struct virtio_device *device;
 	struct fuzz_guest guest;
-	int fds[2];
+	int end;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds))
+	if (net_pair_open(&end, &backend.fd))
 		abort();
-	backend.fd = fds[1];
 	fuzz_guest_create(&guest);
 	guest.host = network;
-	guest.opaque = &fds[0];
+	guest.opaque = &end;
 	if (virtio_net_create(guest.memory, guest.loop, &backend, mac, &device))
 		abort();
 	fuzz_guest_run(&guest, device, &input);
-	if (fds[0] >= 0)
-		close(fds[0]);
+	if (end >= 0)
+		close(end);
 	return 0;
 }

@@ -5,8 +5,8 @@ import unittest
 
 import host
 import network
-from case import BareCase
 from disks import poll
+from net_case import NetCase
 from network import (CSUM, EVENT_INDEX, GUEST_CSUM, GUEST_TSO4, HOST_TSO4, MERGEABLE, Tap, number,
                      ping, udp)
 
@@ -14,7 +14,9 @@ GUEST = "10.0.0.2"
 ECHO, DISCARD = (GUEST, 7), (GUEST, 9)
 
 
-class TapCase(BareCase):
+class TapCase(NetCase):
+    address = GUEST
+
     def setUp(self):
         super().setUp()
         network.enter_namespace(self)
@@ -25,21 +27,6 @@ class TapCase(BareCase):
         if features is not None:
             guest.serial.command(f"net features 0 {features:#x}")
         return guest
-
-    def serve(self, guest, card=0, address=GUEST):
-        begun = guest.serial.begin(f"net serve {card} {number(address)}")
-        guest.serial.wait("serving", start=begun[2])
-        return begun
-
-    def end(self, guest, begun):
-        """What the guest has counted; nothing of it was damaged."""
-        guest.serial.send("\n")
-        counts = guest.serial.finish(begun)
-        self.assertEqual(counts["bad"], 0)
-        return counts
-
-    def card(self, guest):
-        return guest.ctl("status")["nets"][0]
 
     def echo(self, sock, payload, target=ECHO):
         sock.sendto(payload, target)

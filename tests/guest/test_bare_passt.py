@@ -10,6 +10,8 @@ import host
 import network
 import outside
 from case import BareCase
+from disks import poll
+from net_case import NetCase
 
 ECHO, DISCARD = 7, 9
 
@@ -31,7 +33,9 @@ def ended(pid):
         return True
 
 
-class PasstCase(BareCase):
+class PasstCase(NetCase):
+    address = outside.ADDRESS
+
     def setUp(self):
         super().setUp()
         outside.enter(self)
@@ -43,17 +47,6 @@ class PasstCase(BareCase):
                           f"forward-udp={self.discard_port}:{DISCARD}", *options, **arguments)
         self.passt, = children(guest.pid)
         return guest
-
-    def serve(self, guest):
-        begun = guest.serial.begin(f"net serve 0 {network.number(outside.ADDRESS)}")
-        guest.serial.wait("serving", start=begun[2])
-        return begun
-
-    def end(self, guest, begun):
-        guest.serial.send("\n")
-        counts = guest.serial.finish(begun)
-        self.assertEqual(counts["bad"], 0)
-        return counts
 
     def talk(self, *sizes):
         """Datagrams through the forwarded port to the guest's echo and back; lost ones are sent again."""
@@ -69,15 +62,6 @@ class PasstCase(BareCase):
                 with contextlib.suppress(TimeoutError):
                     if sock.recv(65536) == payload:
                         break
-
-    def card(self, guest):
-        return guest.ctl("status")["nets"][0]
-
-    def wait_for(self, condition, what):
-        deadline = time.monotonic() + 20 * host.SLOWNESS
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, what)
-            time.sleep(0.02)
 
 
 class PasstTraffic(PasstCase):
@@ -154,7 +138,7 @@ class PasstEnd(PasstCase):
         guest = self.start(swap=False)
         guest.signal(signal.SIGKILL)
         guest.wait()
-        self.wait_for(lambda: ended(self.passt), "passt lives on")
+        poll(self, lambda: ended(self.passt), "passt ends")
 
     def test_the_machine_outlives_passt(self):
         guest = self.start()

@@ -236,20 +236,6 @@ static void makes_memory_write_back(void **state)
 	free(msrs);
 }
 
-static void clears_the_paravirtual_msrs_that_the_guest_has(void **state)
-{
-	struct kvm_msrs *msrs;
-
-	(void)state;
-	make_guest(0, 1, true);
-	assert_int_equal(cpu_paravirt_msrs(guest, &msrs), 0);
-	assert_int_equal(msrs->nmsrs, 2);
-	assert_int_equal(msrs->entries[0].index, MSR_KVM_SYSTEM_TIME_NEW);
-	assert_int_equal(msrs->entries[1].index, MSR_KVM_ASYNC_PF_EN);
-	assert_int_equal(msrs->entries[0].data, 0);
-	free(msrs);
-}
-
 static void initialises_fpu_and_local_apic_as_firmware_does(void **state)
 {
 	struct kvm_fpu fpu;
@@ -287,7 +273,6 @@ int main(void)
 		TEST(starts_linux_in_long_mode),
 		TEST(starts_pvh_in_protected_mode_without_paging),
 		TEST(makes_memory_write_back),
-		TEST(clears_the_paravirtual_msrs_that_the_guest_has),
 		TEST(initialises_fpu_and_local_apic_as_firmware_does),
 	};
 

@@ -12,8 +12,10 @@ ebb_c_test(virtio_blk_flow unit ebb_virtio_blk_fixture)
 ebb_c_test(virtio_blk_stuck unit ebb_virtio_blk_fixture)
 
 # Networks.
+add_library(ebb_net_pair STATIC net_pair.c)
+target_link_libraries(ebb_net_pair PUBLIC ebb_devices)
 add_library(ebb_virtio_net_fixture STATIC virtio_net_fixture.c)
-target_link_libraries(ebb_virtio_net_fixture PUBLIC ebb_virtio_driver)
+target_link_libraries(ebb_virtio_net_fixture PUBLIC ebb_virtio_driver ebb_net_pair)
 ebb_c_test(net_header unit ebb_devices)
 ebb_c_test(virtio_net unit ebb_virtio_net_fixture)
 ebb_c_test(virtio_net_flow unit ebb_virtio_net_fixture)

@@ -60,11 +60,11 @@ static void reset_with_a_limit_gives_up_on_transfers(void **state)
 {
 	struct fixture *f = start_and_hold(state);
 
-	assert_int_equal(virtio_mmio_try_reset(f->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(f->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
 	assert_int_equal(virtio_driver_read(&f->driver, VIRTIO_MMIO_STATUS), 0);
 
 	atomic_store(&held, false);
-	assert_int_equal(virtio_mmio_try_reset(f->driver.mmio, 5 * NS_PER_SEC), 0);
+	assert_int_equal(virtio_mmio_reset(f->driver.mmio, 5 * NS_PER_SEC), 0);
 	assert_int_equal(atomic_load(&begun), THREADS); /* what waited has been abandoned */
 	assert_int_equal(ring_used_index(f->ring), 0);
 }
@@ -74,9 +74,9 @@ static void abandoned_requests_are_not_reported(void **state)
 	struct fixture *f = start_and_hold(state);
 
 	blk_catch_messages(f);
-	assert_int_equal(virtio_mmio_try_reset(f->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(f->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
 	atomic_store(&held, false);
-	virtio_mmio_reset(f->driver.mmio);
+	virtio_mmio_reset(f->driver.mmio, UINT64_MAX);
 	assert_int_equal(blk_caught_messages(f), 0);
 }
 
@@ -84,7 +84,7 @@ static void device_works_after_such_a_reset(void **state)
 {
 	struct fixture *f = start_and_hold(state);
 
-	assert_int_equal(virtio_mmio_try_reset(f->driver.mmio, NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(f->driver.mmio, NS_PER_MS), -ETIMEDOUT);
 	atomic_store(&held, false);
 	blk_start(state, ALL_FEATURES);
 

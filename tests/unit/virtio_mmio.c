@@ -202,7 +202,7 @@ static void a_machine_reset_does_the_same(void **state)
 	struct probe_fixture *fixture = *state;
 
 	probe_start(fixture);
-	virtio_mmio_reset(fixture->driver.mmio);
+	virtio_mmio_reset(fixture->driver.mmio, UINT64_MAX);
 
 	assert_int_equal(reg(fixture, VIRTIO_MMIO_STATUS), 0);
 	assert_int_equal(reg(fixture, VIRTIO_MMIO_QUEUE_READY), 0);
@@ -219,7 +219,7 @@ static void *reset_machine(void *opaque)
 {
 	struct probe_fixture *fixture = opaque;
 
-	virtio_mmio_reset(fixture->driver.mmio);
+	virtio_mmio_reset(fixture->driver.mmio, UINT64_MAX);
 	return NULL;
 }
 
@@ -248,10 +248,10 @@ static void a_reset_with_a_limit_gives_up_on_transfers(void **state)
 
 	probe_start(fixture);
 	atomic_store(&fixture->probe->hold_reset, true);
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
 
 	atomic_store(&fixture->probe->hold_reset, false);
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 5 * NS_PER_SEC), 0);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, 5 * NS_PER_SEC), 0);
 	assert_int_equal(reg(fixture, VIRTIO_MMIO_STATUS), 0);
 	probe_start(fixture);
 }
@@ -263,11 +263,11 @@ static void a_reset_with_a_limit_gives_up_on_the_lock(void **state)
 
 	probe_start(fixture);
 	pthread_mutex_lock(&device->lock);
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
 	pthread_mutex_unlock(&device->lock);
 
 	assert_int_equal(fixture->probe->resets, 1); /* by the start */
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, UINT64_MAX), 0);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, UINT64_MAX), 0);
 	assert_int_equal(fixture->probe->resets, 2);
 }
 
@@ -281,11 +281,11 @@ static void a_reset_with_a_limit_gives_up_on_another_reset(void **state)
 	assert_int_equal(pthread_create(&resetter, NULL, reset_machine, fixture), 0);
 	while (!atomic_load(&fixture->probe->reset_waits))
 		sched_yield();
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, 20 * NS_PER_MS), -ETIMEDOUT);
 	atomic_store(&fixture->probe->hold_reset, false);
 	pthread_join(resetter, NULL);
 
-	assert_int_equal(virtio_mmio_try_reset(fixture->driver.mmio, 0), 0);
+	assert_int_equal(virtio_mmio_reset(fixture->driver.mmio, 0), 0);
 }
 
 /* Configuration space. */

@@ -7,12 +7,12 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/unit/net_pair.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/size.h"
@@ -26,58 +26,38 @@ static struct net_fixture *to_fixture(struct net_backend *backend)
 	return container_of(backend, struct net_fixture, backend);
 }
 
-static ssize_t pair_receive(struct net_backend *backend, void *buffer)
+static ssize_t receive(struct net_backend *backend, void *buffer)
 {
-	ssize_t size = recv(backend->fd, buffer, NET_FRAME_MAX, 0);
+	ssize_t size = net_pair_receive(backend, buffer);
 
 	atomic_fetch_add(&to_fixture(backend)->receives, 1);
-	if (size == 0)
-		return -ECONNRESET;
-	return size < 0 ? -errno : size;
+	return size;
 }
 
-static int pair_send(struct net_backend *backend, const struct virtio_net_hdr_v1 *header,
-		     const struct iovec *frame, size_t count)
-{
-	struct iovec iov[NET_FRAME_PIECES_MAX + 1] = {
-		{(void *)(uintptr_t)header, sizeof(*header)},
-	};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = count + 1};
-
-	memcpy(iov + 1, frame, count * sizeof(*frame));
-	return sendmsg(backend->fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-static int pair_set_offloads(struct net_backend *backend, uint64_t features)
+static int set_offloads(struct net_backend *backend, uint64_t features)
 {
 	atomic_store(&to_fixture(backend)->offloads, features);
 	return 0;
 }
 
-static void pair_destroy(struct net_backend *backend)
-{
-	close(backend->fd);
-}
-
-static const struct net_backend_ops pair_ops = {
+static const struct net_backend_ops backend_ops = {
 	.name = "pair",
-	.receive = pair_receive,
-	.send = pair_send,
-	.set_offloads = pair_set_offloads,
-	.destroy = pair_destroy,
+	.receive = receive,
+	.send = net_pair_send,
+	.set_offloads = set_offloads,
+	.destroy = net_pair_destroy,
 };
 
 int net_setup(void **state)
 {
 	struct net_fixture *f = calloc(1, sizeof(*f));
-	int fds[2];
+	int fd;
 
 	assert_non_null(f);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
-	f->network = fds[0];
+	assert_int_equal(net_pair_open(&f->network, &fd), 0);
 	f->backend = (struct net_backend){
-		.ops = &pair_ops,
-		.fd = fds[1],
+		.ops = &backend_ops,
+		.fd = fd,
 		.offloads = OFFLOADS,
 		.mtu = 1400,
 	};

@@ -1,7 +1,4 @@
-/*
- * A virtio-net whose backend is one end of a socket pair that keeps frames apart (SOCK_SEQPACKET):
- * the test holds the other end, and is the network.
- */
+/* A virtio-net whose backend is a net_pair.h: the test holds the other end, and is the network. */
 #ifndef EBB_TESTS_VIRTIO_NET_FIXTURE_H
 #define EBB_TESTS_VIRTIO_NET_FIXTURE_H
 

@@ -13,8 +13,12 @@ ebb_c_test(vmm_swap_all unit ebb_vmm)
 ebb_c_test(vmm_top_draw unit ebb_vmm)
 ebb_c_test(vmm_top_model unit ebb_vmm)
 ebb_c_test(vmm_top_poll unit ebb_vmm)
-ebb_c_test(vmm_chardev unit ebb_vmm util)
-ebb_c_test(vmm_chardev_unix unit ebb_vmm)
+
+add_library(ebb_chardev_fixture STATIC chardev_fixture.c)
+target_link_libraries(ebb_chardev_fixture PUBLIC ebb_vmm util ${CMOCKA_LIBRARY})
+foreach(name vmm_chardev vmm_chardev_terminal vmm_chardev_unix)
+	ebb_c_test(${name} unit ebb_chardev_fixture)
+endforeach()
 
 # A stand-in takes the place of the machine and of swap: their archives are not even looked at.
 foreach(name vmm_auto vmm_commands vmm_control vmm_events vmm_follow vmm_operation vmm_programs)

@@ -14,91 +14,48 @@
 
 #include <cmocka.h>
 
-#include "vmm/base/clock.h"
+#include "chardev_fixture.h"
 #include "vmm/base/unix_socket.h"
-#include "vmm/machine/chardev.h"
 
-static struct {
-	struct event_loop *loop;
-	struct event_source *timer;
-	struct chardev *chardev;
-	char directory[32];
-	char path[40];
-	char received[256];
-	size_t received_length;
-} line;
-
+static char directory[32];
+static char path[40];
 static struct error error;
-
-static size_t on_receive(void *opaque, const uint8_t *data, size_t length)
-{
-	(void)opaque;
-	assert_true(line.received_length + length <= sizeof(line.received));
-	memcpy(line.received + line.received_length, data, length);
-	line.received_length += length;
-	return length;
-}
-
-static void on_timer(void *opaque, uint32_t events)
-{
-	(void)opaque;
-	(void)events;
-	event_loop_stop(line.loop);
-}
-
-static void run_for(unsigned milliseconds)
-{
-	event_source_arm(line.timer, milliseconds * NS_PER_MS, 0);
-	assert_int_equal(event_loop_run(line.loop), 0);
-}
 
 static int setup(void **state)
 {
-	(void)state;
-	memset(&line, 0, sizeof(line));
-	snprintf(line.directory, sizeof(line.directory), "/tmp/ebb-line-XXXXXX");
-	assert_non_null(mkdtemp(line.directory));
-	snprintf(line.path, sizeof(line.path), "%s/s", line.directory);
-	assert_int_equal(event_loop_create(&line.loop), 0);
-	return event_loop_add_timer(line.loop, on_timer, NULL, &line.timer);
+	snprintf(directory, sizeof(directory), "/tmp/ebb-line-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/s", directory);
+	return line_setup(state);
 }
 
 static int teardown(void **state)
 {
-	(void)state;
-	chardev_destroy(line.chardev);
-	event_loop_destroy(line.loop);
-	unlink(line.path);
-	assert_int_equal(rmdir(line.directory), 0);
+	line_teardown(state);
+	unlink(path);
+	assert_int_equal(rmdir(directory), 0);
 	return 0;
 }
 
 static int create(void)
 {
-	const struct chardev_client client = {.receive = on_receive};
-	int result =
-		chardev_create(SERIAL_UNIX, line.path, "console", line.loop, &line.chardev, &error);
-
-	if (!result)
-		chardev_set_client(line.chardev, &client);
-	return result;
+	return line_try(SERIAL_UNIX, path, &error);
 }
 
 /* A program connects, and the line knows. */
 static int visit(void)
 {
-	int fd = unix_socket_connect(line.path);
+	int fd = unix_socket_connect(path);
 
 	assert_true(fd >= 0);
-	run_for(20);
+	line_run_for(20);
 	return fd;
 }
 
 static void say(const char *text)
 {
-	assert_int_equal(chardev_write(line.chardev, (const uint8_t *)text, strlen(text)),
-			 strlen(text));
-	run_for(20);
+	assert_int_equal(line_write(text), strlen(text));
+	line_run_for(20);
 }
 
 static void assert_reads(int fd, const char *text)
@@ -115,14 +72,12 @@ static void bytes_go_both_ways(void **state)
 
 	(void)state;
 	assert_int_equal(create(), 0);
-	assert_string_equal(chardev_path(line.chardev), line.path);
+	assert_string_equal(chardev_path(line.chardev), path);
 	fd = visit();
 	say("to you");
 	assert_reads(fd, "to you");
 	assert_int_equal(send(fd, "to me", 5, 0), 5);
-	run_for(20);
-	assert_int_equal(line.received_length, 5);
-	assert_memory_equal(line.received, "to me", 5);
+	line_assert_received("to me");
 	close(fd);
 }
 
@@ -138,7 +93,7 @@ static void programs_come_and_go(void **state)
 		say("hello");
 		assert_reads(fd, "hello");
 		close(fd);
-		run_for(20);
+		line_run_for(20);
 	}
 }
 
@@ -166,7 +121,7 @@ static void who_sends_no_more_may_still_read(void **state)
 	fd = visit();
 	assert_int_equal(send(fd, "x", 1, 0), 1);
 	shutdown(fd, SHUT_WR);
-	run_for(20);
+	line_run_for(20);
 	say("answer");
 	assert_reads(fd, "answer");
 	close(fd);
@@ -188,14 +143,14 @@ static void a_program_that_does_not_read_holds_the_guest_back(void **state)
 	while (count) {
 		count = chardev_write(line.chardev, data, sizeof(data));
 		queued += count;
-		run_for(5);
+		line_run_for(5);
 		assert_true(queued < 64u << 20);
 	}
 	while (arrived < queued) {
 		ssize_t got = recv(fd, data, sizeof(data), MSG_DONTWAIT);
 
 		if (got < 0)
-			run_for(5);
+			line_run_for(5);
 		else
 			arrived += (size_t)got;
 	}
@@ -208,11 +163,10 @@ static void the_socket_is_private_and_removed(void **state)
 
 	(void)state;
 	assert_int_equal(create(), 0);
-	assert_int_equal(stat(line.path, &info), 0);
+	assert_int_equal(stat(path, &info), 0);
 	assert_int_equal(info.st_mode & 0777, 0600);
-	chardev_destroy(line.chardev);
-	line.chardev = NULL;
-	assert_int_equal(access(line.path, F_OK), -1);
+	line_destroy();
+	assert_int_equal(access(path, F_OK), -1);
 }
 
 static void a_socket_that_is_not_ours_any_more_is_left_alone(void **state)
@@ -221,11 +175,10 @@ static void a_socket_that_is_not_ours_any_more_is_left_alone(void **state)
 
 	(void)state;
 	assert_int_equal(create(), 0);
-	assert_int_equal(unlink(line.path), 0);
-	assert_int_equal(unix_listener_open(&other, line.path, &error), 0);
-	chardev_destroy(line.chardev);
-	line.chardev = NULL;
-	assert_int_equal(access(line.path, F_OK), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(unix_listener_open(&other, path, &error), 0);
+	line_destroy();
+	assert_int_equal(access(path, F_OK), 0);
 	unix_listener_close(&other);
 }
 
@@ -234,16 +187,16 @@ static void a_live_socket_is_refused_and_a_stale_one_replaced(void **state)
 	struct unix_listener other;
 
 	(void)state;
-	assert_int_equal(unix_listener_open(&other, line.path, &error), 0);
+	assert_int_equal(unix_listener_open(&other, path, &error), 0);
 	assert_int_equal(create(), -EADDRINUSE);
-	assert_non_null(strstr(error.text, line.path));
+	assert_non_null(strstr(error.text, path));
 	close(other.fd); /* as if it had been killed: the file stays */
 	assert_int_equal(create(), 0);
 }
 
 static void what_is_no_socket_is_refused(void **state)
 {
-	int fd = open(line.path, O_CREAT | O_WRONLY, 0600);
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
 
 	(void)state;
 	assert_true(fd >= 0);
@@ -254,15 +207,15 @@ static void what_is_no_socket_is_refused(void **state)
 
 static void impossible_paths_are_named(void **state)
 {
-	char path[200];
+	char long_path[200];
 	struct unix_listener other;
 
 	(void)state;
 	assert_int_equal(unix_listener_open(&other, "/nowhere/at/all", &error), -ENOENT);
 	assert_non_null(strstr(error.text, "/nowhere/at/all"));
-	snprintf(path, sizeof(path), "/tmp/%0108d", 0);
-	assert_int_equal(unix_listener_open(&other, path, &error), -ENAMETOOLONG);
-	assert_int_equal(unix_socket_connect(path), -ENAMETOOLONG);
+	snprintf(long_path, sizeof(long_path), "/tmp/%0108d", 0);
+	assert_int_equal(unix_listener_open(&other, long_path, &error), -ENAMETOOLONG);
+	assert_int_equal(unix_socket_connect(long_path), -ENAMETOOLONG);
 }
 
 int main(void)

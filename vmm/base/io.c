@@ -14,17 +14,6 @@ static int advance(ssize_t moved, size_t *done, size_t length, int at_end)
 	return *done < length;
 }
 
-int io_read_full(int fd, void *buffer, size_t length)
-{
-	size_t done = 0;
-	int more = length > 0;
-
-	while (more > 0)
-		more = advance(read(fd, (char *)buffer + done, length - done), &done, length,
-			       -ENODATA);
-	return more;
-}
-
 int io_write_full(int fd, const void *buffer, size_t length)
 {
 	size_t done = 0;

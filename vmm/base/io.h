@@ -9,7 +9,6 @@
 
 /* Each returns 0 when all @length bytes moved, else -errno; a read that meets end of file:
  * -ENODATA. */
-int io_read_full(int fd, void *buffer, size_t length);
 int io_write_full(int fd, const void *buffer, size_t length);
 int io_pread_full(int fd, void *buffer, size_t length, off_t offset);
 int io_pwrite_full(int fd, const void *buffer, size_t length, off_t offset);

@@ -205,7 +205,7 @@ static int reset_virtio(struct machine *machine, struct virtio_mmio *mmio)
 	int result;
 
 	do {
-		result = virtio_mmio_try_reset(mmio, RESET_LOOK_NS);
+		result = virtio_mmio_reset(mmio, RESET_LOOK_NS);
 	} while (result == -ETIMEDOUT && !atomic_load(&machine->stuck) &&
 		 clock_monotonic_ns() - start < RESET_PATIENCE_NS);
 	return result;

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG 64
@@ -17,7 +15,6 @@ union address {
 	struct sockaddr any;
 	struct sockaddr_in four;
 	struct sockaddr_in6 six;
-	struct sockaddr_un local;
 };
 
 static socklen_t fill_tcp(const struct metrics_config *config, union address *address)
@@ -94,54 +91,14 @@ static int listen_tcp(const struct metrics_config *config, struct metrics_listen
 	return 0;
 }
 
-/* A socket that nobody listens on is left from a VM that was killed. */
-static int remove_stale(const char *path, const union address *address, struct error *err)
-{
-	struct stat info;
-	int probe, result = 0;
-
-	if (lstat(path, &info))
-		return errno == ENOENT ? 0 : error_errno(err, errno, "--metrics %s", path);
-	if (!S_ISSOCK(info.st_mode))
-		return error_say(err, EEXIST,
-				 "--metrics %s: exists and is no socket; remove it or choose "
-				 "another path",
-				 path);
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return error_errno(err, errno, "--metrics: socket");
-	if (!connect(probe, &address->any, sizeof(address->local)) || errno == EAGAIN)
-		result = error_say(err, EADDRINUSE,
-				   "--metrics %s: another program listens there; choose another "
-				   "path",
-				   path);
-	else if (errno != ECONNREFUSED || unlink(path))
-		result = error_errno(err, errno, "--metrics %s: replace the old socket", path);
-	close(probe);
-	return result;
-}
-
 static int listen_unix(const char *path, struct metrics_listener *listener, struct error *err)
 {
-	union address address = {.local = {.sun_family = AF_UNIX}};
-	int fd, result;
+	struct error why;
+	int result = unix_listener_open(&listener->local, path, &why);
 
-	memcpy(address.local.sun_path, path, strlen(path) + 1); /* its length was checked */
-	result = remove_stale(path, &address, err);
 	if (result)
-		return result;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return error_errno(err, errno, "--metrics: socket");
-	/* Linux gives the socket's file the mode of its inode. */
-	if (fchmod(fd, 0600) || bind(fd, &address.any, sizeof(address.local)) ||
-	    listen(fd, BACKLOG)) {
-		result = error_errno(err, errno, "--metrics %s: make the socket", path);
-		close(fd);
-		return result;
-	}
-	listener->fd = fd;
-	snprintf(listener->path, sizeof(listener->path), "%s", path);
+		return error_say(err, -result, "--metrics %s", why.text);
+	listener->fd = listener->local.fd;
 	snprintf(listener->place, sizeof(listener->place), "unix:%s", path);
 	return 0;
 }
@@ -149,7 +106,7 @@ static int listen_unix(const char *path, struct metrics_listener *listener, stru
 int metrics_listen(const struct metrics_config *config, struct metrics_listener *listener,
 		   struct error *err)
 {
-	*listener = (struct metrics_listener){.fd = -1};
+	*listener = (struct metrics_listener){.fd = -1, .local.fd = -1};
 	if (config->kind == METRICS_UNIX)
 		return listen_unix(config->path, listener, err);
 	return listen_tcp(config, listener, err);
@@ -157,6 +114,6 @@ int metrics_listen(const struct metrics_config *config, struct metrics_listener 
 
 void metrics_listener_remove(const struct metrics_listener *listener)
 {
-	if (listener->path[0])
-		unlink(listener->path);
+	if (listener->local.fd >= 0)
+		unix_listener_remove(&listener->local);
 }
