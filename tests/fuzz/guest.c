@@ -13,6 +13,9 @@
 #define RING_USED   0x800u
 #define RINGS       0x10000u
 #define DATA        0x20000u
+#define BUFFERS     0x80000u /* for pieces of requests, one after the other */
+#define BUFFER_MAX  63u
+#define TABLE       0x7000u /* an indirect one */
 #define CHAIN_MAX   8u
 #define ACTIONS_MAX 512u
 
@@ -128,6 +131,30 @@ static struct vring_desc take_descriptor(struct fuzz_guest *guest, struct fuzz_i
 	return descriptor;
 }
 
+static void make_available(struct fuzz_guest *guest, unsigned queue, uint16_t head)
+{
+	gpa_t ring = RINGS + queue * RING_BYTES + RING_AVAIL;
+	uint16_t *available = &guest->next_available[queue];
+
+	guest_memory_store(guest->memory, ring + 4 + 2 * (*available % FUZZ_QUEUE_SIZE), 2, head);
+	guest_memory_store(guest->memory, ring + 2, 2, ++*available);
+	write_register(guest, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
+}
+
+/* Descriptor @head of the queue at @ring: the @count descriptors at @table. */
+static void write_indirect(struct fuzz_guest *guest, gpa_t ring, uint16_t head, gpa_t table,
+			   unsigned count)
+{
+	const struct vring_desc descriptor = {
+		.addr = table,
+		.len = (uint32_t)(count * sizeof(descriptor)),
+		.flags = VRING_DESC_F_INDIRECT,
+	};
+
+	guest_memory_write(guest->memory, ring + head * sizeof(descriptor), &descriptor,
+			   sizeof(descriptor));
+}
+
 /* A chain from the first descriptor on, made available. */
 static void add_chain(struct fuzz_guest *guest, struct fuzz_input *input)
 {
@@ -135,19 +162,91 @@ static void add_chain(struct fuzz_guest *guest, struct fuzz_input *input)
 	unsigned count = 1 + fuzz_u8(input) % CHAIN_MAX;
 	uint16_t head = fuzz_u8(input) % (FUZZ_QUEUE_SIZE - CHAIN_MAX);
 	gpa_t base = RINGS + queue * RING_BYTES;
-	uint16_t *available = &guest->next_available[queue];
 
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t index = (uint16_t)(head + i);
-		struct vring_desc descriptor = take_descriptor(guest, input, index, i + 1 == count);
+		const struct vring_desc descriptor =
+			take_descriptor(guest, input, index, i + 1 == count);
 
 		guest_memory_write(guest->memory, base + index * sizeof(descriptor), &descriptor,
 				   sizeof(descriptor));
 	}
-	guest_memory_store(guest->memory,
-			   base + RING_AVAIL + 4 + 2 * (*available % FUZZ_QUEUE_SIZE), 2, head);
-	guest_memory_store(guest->memory, base + RING_AVAIL + 2, 2, ++*available);
-	write_register(guest, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
+	make_available(guest, queue, head);
+}
+
+/* Where the piece lies. */
+static gpa_t place_piece(struct fuzz_guest *guest, const struct fuzz_piece *piece)
+{
+	gpa_t gpa = BUFFERS + (gpa_t)(guest->next_buffer++ % BUFFER_MAX) * FUZZ_PIECE_MAX;
+
+	if (piece->data)
+		guest_memory_write(guest->memory, gpa, piece->data, piece->length);
+	return gpa;
+}
+
+gpa_t fuzz_guest_send(struct fuzz_guest *guest, struct fuzz_input *input, unsigned queue,
+		      const struct fuzz_piece *pieces, unsigned count)
+{
+	uint8_t shape = fuzz_u8(input);
+	bool indirect = shape & 1;
+	unsigned damaged = shape < 0xe0 ? count : shape % count;
+	uint16_t head = guest->next_descriptor;
+	gpa_t ring = RINGS + queue * RING_BYTES;
+	gpa_t table = indirect ? TABLE + head * CHAIN_MAX * sizeof(struct vring_desc) : ring;
+	gpa_t first = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint16_t index = (uint16_t)(indirect ? i : (head + i) % FUZZ_QUEUE_SIZE);
+		uint16_t next = (uint16_t)(indirect ? i + 1 : (index + 1) % FUZZ_QUEUE_SIZE);
+		struct vring_desc descriptor = {
+			.addr = place_piece(guest, &pieces[i]),
+			.len = pieces[i].length,
+			.flags = pieces[i].data ? 0 : VRING_DESC_F_WRITE,
+			.next = next,
+		};
+
+		if (!i)
+			first = descriptor.addr;
+		if (i + 1 < count)
+			descriptor.flags |= VRING_DESC_F_NEXT;
+		if (i == damaged)
+			descriptor = take_descriptor(guest, input, index, i + 1 == count);
+		guest_memory_write(guest->memory, table + index * sizeof(descriptor), &descriptor,
+				   sizeof(descriptor));
+	}
+	if (indirect)
+		write_indirect(guest, ring, head, table, count);
+	guest->next_descriptor = (uint16_t)((head + (indirect ? 1 : count)) % FUZZ_QUEUE_SIZE);
+	make_available(guest, queue, head);
+	return first;
+}
+
+static uint64_t load(const struct fuzz_guest *guest, gpa_t gpa, unsigned size)
+{
+	uint64_t value = 0;
+
+	guest_memory_read(guest->memory, gpa, &value, size);
+	return value;
+}
+
+bool fuzz_guest_is_idle(const struct fuzz_guest *guest, unsigned queue)
+{
+	return load(guest, RINGS + queue * RING_BYTES + RING_USED + 2, 2) ==
+	       guest->next_available[queue];
+}
+
+gpa_t fuzz_guest_last_used(const struct fuzz_guest *guest, unsigned queue)
+{
+	gpa_t ring = RINGS + queue * RING_BYTES;
+	uint16_t used = (uint16_t)load(guest, ring + RING_USED + 2, 2);
+	gpa_t element = ring + RING_USED + 4 + 8 * ((used - 1u) % FUZZ_QUEUE_SIZE);
+	uint64_t head = load(guest, element, 4) % FUZZ_QUEUE_SIZE;
+	gpa_t gpa = load(guest, ring + head * sizeof(struct vring_desc), 8);
+
+	/* In an indirect table: its first buffer. */
+	if (gpa >= TABLE && gpa < RINGS)
+		gpa = load(guest, gpa, 8);
+	return used ? gpa : 0;
 }
 
 static void poke_ram(struct fuzz_guest *guest, struct fuzz_input *input)
@@ -180,8 +279,13 @@ static void act(struct fuzz_guest *guest, struct fuzz_input *input)
 		poke_ram(guest, input);
 		break;
 	case 2:
-	case 3:
 		add_chain(guest, input);
+		break;
+	case 3:
+		if (guest->request)
+			guest->request(guest, input);
+		else
+			add_chain(guest, input);
 		break;
 	case 4:
 		if (guest->host)

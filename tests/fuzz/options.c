@@ -1,4 +1,7 @@
-/* `ebb run`'s command line: words of any contents. */
+/*
+ * `ebb run`'s command line: words of any contents. What is understood is printed as a configuration
+ * or is what JSON cannot say.
+ */
 #include "vmm/options/options.h"
 
 #include <stdlib.h>
@@ -13,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vm_config config;
 	struct error err;
 	int argc = 1;
+	char *printed;
 
 	if (!text)
 		abort();
@@ -22,8 +26,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* Each ends at a NUL. */
 	for (size_t at = 0; at < size && argc <= WORDS_MAX; at += strlen(text + at) + 1)
 		argv[argc++] = text + at;
-	if (options_parse_run(argc, argv, &config, &err) != OPTIONS_HELP)
+	switch (options_parse_run(argc, argv, &config, &err)) {
+	case OPTIONS_PRINT:
+		if (!options_print(&config, &printed, &err))
+			free(printed);
 		options_release(&config);
+		break;
+	case OPTIONS_OK:
+		options_release(&config);
+		break;
+	default:
+		break;
+	}
 	free(text);
 	return 0;
 }

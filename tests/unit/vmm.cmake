@@ -1,6 +1,7 @@
 ebb_c_test(vmm_history unit ebb_vmm)
 ebb_c_test(vmm_metrics unit ebb_vmm)
 ebb_c_test(vmm_boot_files unit ebb_vmm)
+ebb_c_test(vmm_completion unit ebb_vmm)
 ebb_c_test(vmm_config_file unit ebb_vmm)
 ebb_c_test(vmm_options unit ebb_vmm)
 ebb_c_test(vmm_options_net unit ebb_vmm)

@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "vmm/client/completion.h"
+
 #define HISTORY_SIZE 1000
 #define ESCAPE_KEY   L'\x01' /* Ctrl-A */
 
@@ -152,16 +154,6 @@ static char *get_prompt(EditLine *editor)
 	return (char *)line->options.prompt;
 }
 
-/* How many characters @a and @b have in common at their beginning. */
-static size_t common_prefix(const char *a, const char *b)
-{
-	size_t length = 0;
-
-	while (a[length] && a[length] == b[length])
-		length++;
-	return length;
-}
-
 /*
  * Completes what stands before the cursor to the longest text that all matching commands share; if
  * there is nothing to add, lists them.
@@ -171,37 +163,25 @@ static unsigned char complete(EditLine *editor, int key)
 	struct console_line *line;
 	const LineInfo *info = el_line(editor);
 	size_t typed = (size_t)(info->cursor - info->buffer);
-	const char *first = NULL;
+	struct completion found;
 	const char *candidate;
-	size_t matches = 0;
-	size_t shared = 0;
 	char addition[128];
 
 	(void)key;
 	el_get(editor, EL_CLIENTDATA, &line);
-	for (size_t i = 0; (candidate = line->options.candidate(line->options.opaque, i)); i++) {
-		if (strncmp(candidate, info->buffer, typed))
-			continue;
-		if (!matches) {
-			first = candidate;
-			shared = strlen(candidate);
-		} else if (common_prefix(first, candidate) < shared) {
-			shared = common_prefix(first, candidate);
-		}
-		matches++;
-	}
-	if (!matches)
+	found = completion_find(info->buffer, typed, line->options.candidate, line->options.opaque);
+	if (!found.matches)
 		return CC_ERROR;
-	if (shared > typed || matches == 1) {
-		snprintf(addition, sizeof(addition), "%.*s%s", (int)(shared - typed), first + typed,
-			 matches == 1 ? " " : "");
+	if (found.shared > typed || found.matches == 1) {
+		snprintf(addition, sizeof(addition), "%.*s%s", (int)(found.shared - typed),
+			 found.first + typed, found.matches == 1 ? " " : "");
 		if (el_insertstr(editor, addition))
 			return CC_ERROR;
 		return CC_REFRESH;
 	}
 	putchar('\n');
 	for (size_t i = 0; (candidate = line->options.candidate(line->options.opaque, i)); i++) {
-		if (!strncmp(candidate, info->buffer, typed))
+		if (completion_matches(candidate, info->buffer, typed))
 			printf("%s\n", candidate);
 	}
 	fflush(stdout);
