@@ -1,6 +1,5 @@
 /* Asynchronous disk I/O: the same behaviour from io_uring and from the thread pool. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>

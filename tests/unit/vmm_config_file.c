@@ -1,6 +1,5 @@
 /* `ebb run --config FILE`: what a file may say, and where a mistake is said to be. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

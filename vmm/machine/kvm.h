@@ -10,7 +10,6 @@
 #define EBB_VMM_MACHINE_KVM_H
 
 #include <linux/kvm.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -2,8 +2,6 @@
 #ifndef EBB_VMM_MACHINE_VCPU_EXIT_H
 #define EBB_VMM_MACHINE_VCPU_EXIT_H
 
-#include <stdbool.h>
-
 #include "vmm/machine/vcpu.h"
 
 /* Serves the exit that @run describes, by device access or by telling @env. */
