@@ -1,7 +1,7 @@
 /*
- * What vmm/control/commands*.c share: commands.c has the table and the machine's commands, commands_swap.c
- * those of swap,
- * commands_auto.c the automatic one, commands_history.c what was. Main thread only.
+ * What vmm/control/commands*.c share: commands.c has the table and the machine's commands,
+ * commands_swap.c those of swap, commands_auto.c the automatic one, commands_history.c what was,
+ * commands_map.c where memory is. Main thread only.
  */
 #ifndef EBB_VMM_CONTROL_COMMANDS_INTERNAL_H
 #define EBB_VMM_CONTROL_COMMANDS_INTERNAL_H
