@@ -17,6 +17,9 @@ struct swap_auto;
 /* Jansson's integers are signed: what does not fit is cut to the greatest. */
 json_int_t commands_number(uint64_t value);
 
+/* @object with the members of @more. Takes both references; NULL if one of them is NULL. */
+json_t *commands_join(json_t *object, json_t *more);
+
 /* Stores a new object; a NULL is what a json_pack() out of memory returned. */
 int commands_give(json_t *json, json_t **result, struct error *err);
 
