@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "devices/vsock_connection.h"
-#include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/base/unix_socket.h"

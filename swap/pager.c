@@ -7,6 +7,7 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "swap/buffer.h"
 #include "swap/pager_internal.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"

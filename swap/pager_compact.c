@@ -7,7 +7,6 @@
 #include <errno.h>
 
 #include "swap/pager_parcel.h"
-#include "vmm/base/log.h"
 
 /* Pages that a thread looks at, at once; the most of which are read together. */
 #define STRETCH PAGE_MAP_CHUNK

@@ -3,11 +3,11 @@
  *
  * Each thread has two *loads*: while one is mapped, the store reads the other.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "swap/buffer.h"
 #include "swap/pager_internal.h"
 #include "vmm/base/clock.h"
 

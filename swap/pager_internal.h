@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "swap/buffer.h"
 #include "swap/pager.h"
 #include "swap/read_ahead.h"
 #include "swap/working_set.h"

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "swap/buffer.h"
+
 int parcels_create(struct pager_context *context)
 {
 	if (!context->parcels)

@@ -14,7 +14,6 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #define SEGMENT_NONE UINT32_MAX

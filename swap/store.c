@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "swap/buffer.h"
 #include "swap/store_internal.h"
 
 int store_check_path(const char *path, struct error *err)

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "swap/store_location.h"
-#include "vmm/base/checked.h"
 #include "vmm/base/io.h"
 #include "vmm/base/size.h"
 

@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "swap/buffer.h"
 #include "swap/cipher.h"
 #include "swap/codec.h"
 #include "swap/segment.h"

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "swap/buffer.h"
 #include "swap/store_internal.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"

@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "swap/crew.h"
 #include "swap/session.h"
 #include "swap/swap.h"
 

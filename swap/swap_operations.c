@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include "memory/io_gate.h"
+#include "swap/crew.h"
 #include "swap/dump.h"
 #include "swap/swap_internal.h"
 #include "vmm/base/clock.h"
-#include "vmm/base/log.h"
 
 /* Between two looks at the cancel flag while device I/O is awaited. */
 #define DRAIN_LOOK_NS (50 * NS_PER_MS)

@@ -1,4 +1,8 @@
-/* `ebb run`: one machine, its serial line and its control socket, on the main thread. */
+/*
+ * `ebb run`: one machine from its options to its end. The main thread runs the event loop, and
+ * with it signals, the serial line's host side, control socket, metrics and the automatic policy;
+ * it owns all of these, and the machine, and takes them apart in the reverse order.
+ */
 #ifndef EBB_VMM_RUN_H
 #define EBB_VMM_RUN_H
 

@@ -14,7 +14,6 @@
 #define EBB_ARCH_ACPI_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "arch/x86_64/platform.h"
 #include "arch/x86_64/platform_info.h"

@@ -1,7 +1,6 @@
 /* Linux/x86 boot protocol: Documentation/arch/x86/boot.rst in the Linux sources. */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "arch/x86_64/boot_layout.h"

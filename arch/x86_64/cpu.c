@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "arch/x86_64/boot_layout.h"
-#include "arch/x86_64/platform_info.h"
 #include "vmm/base/checked.h"
 
 /* Control register and EFER bits (Intel SDM volume 3, section 2.5; AMD APM volume 2, section 3.1).

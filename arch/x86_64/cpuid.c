@@ -4,7 +4,6 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/platform_info.h"
-#include "vmm/base/checked.h"
 
 /* Leaves (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E). */
 #define LEAF_VENDOR       0x0

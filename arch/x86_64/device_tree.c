@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "arch/x86_64/boot_layout.h"
-#include "arch/x86_64/memory_map.h"
 #include "arch/x86_64/platform.h"
 #include "vmm/base/checked.h"
 

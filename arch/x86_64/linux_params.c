@@ -7,7 +7,6 @@
 #include "arch/x86_64/boot_layout.h"
 #include "arch/x86_64/kernel.h"
 #include "arch/x86_64/memory_map.h"
-#include "vmm/base/checked.h"
 
 #define LOADER_UNDEFINED 0xff /* type_of_loader of one without an assigned number */
 #define VID_MODE_NORMAL  0xffff

@@ -1,6 +1,5 @@
 #include "attack_race.h"
 
-#include "arch/x86_64/platform.h"
 #include "attack_driver.h"
 #include "machine.h"
 #include "runtime.h"

@@ -1,7 +1,6 @@
 #include "attack_cases.h"
 
 #include "arch/x86_64/platform.h"
-#include "machine.h"
 #include "runtime.h"
 
 static uint64_t data(void)

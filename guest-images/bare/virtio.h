@@ -8,7 +8,6 @@
 #define EBB_BARE_VIRTIO_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #define VIRTIO_ID_NET     1

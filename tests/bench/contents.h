@@ -22,7 +22,6 @@
 #define EBB_BENCH_CONTENTS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/base/error.h"

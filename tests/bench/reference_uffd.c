@@ -20,7 +20,6 @@
 #include "tests/bench/reference.h"
 #include "tests/bench/touch.h"
 #include "vmm/base/checked.h"
-#include "vmm/base/clock.h"
 
 #define PAGES       4096u
 #define THREADS_MAX 16

@@ -5,7 +5,6 @@
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
 
-#include "vmm/base/error.h"
 #include "vmm/base/log.h"
 
 #define RING_BYTES  0x1000u

@@ -6,7 +6,6 @@
 #include "devices/vsock_connection.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <linux/virtio_vsock.h>
 #include <stdlib.h>
 #include <sys/socket.h>

@@ -1,6 +1,5 @@
 /* A bzImage: what is refused, and what a guest finds in its memory. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "arch_image.h"
 

@@ -1,6 +1,5 @@
 /* Asynchronous disk I/O: the same behaviour from io_uring and from the thread pool. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,12 +14,12 @@
 
 #include <cmocka.h>
 
-#include "devices/block_io.h"
+#include "block_io_disk.h"
 #include "devices/deadline.h"
 #include "vmm/base/checked.h"
 
 #define DISK_SIZE (1u << 20)
-#define DEPTH     16u
+#define DEPTH     BLOCK_IO_DISK_DEPTH
 #define NOT_DONE  1
 
 struct job {
@@ -30,40 +29,17 @@ struct job {
 };
 
 struct fixture {
-	char path[64];
-	struct block *block;
-	struct block_io *io;
+	struct block_io_disk disk;
 	uint8_t buffer[65536];
 };
-
-static int open_disk(struct fixture *f, const char *folder)
-{
-	int fd;
-
-	strcpy(f->path, folder);
-	strcat(f->path, "/ebb-block-io-XXXXXX");
-	fd = mkstemp(f->path);
-	if (fd < 0 || ftruncate(fd, DISK_SIZE))
-		return -1;
-	close(fd);
-	return block_open(f->path, false, NULL, &f->block, NULL);
-}
 
 static int setup_in(void **state, const char *folder)
 {
 	enum block_io_kind kind = *(const enum block_io_kind *)*state;
 	struct fixture *f = calloc(1, sizeof(*f));
-	int result;
 
-	if (open_disk(f, folder))
-		return -1;
-	result = block_io_create(f->block, kind, DEPTH, &f->io);
-	if (result && kind == BLOCK_IO_URING)
-		print_message("SKIP: this host refuses io_uring: %s\n", strerror(-result));
-	else if (result)
-		return -1;
 	*state = f;
-	return 0;
+	return block_io_disk_open(&f->disk, folder, DISK_SIZE, kind);
 }
 
 static int setup(void **state)
@@ -81,9 +57,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	block_io_destroy(f->io);
-	block_close(f->block);
-	unlink(f->path);
+	block_io_disk_close(&f->disk);
 	free(f);
 	return 0;
 }
@@ -92,7 +66,7 @@ static struct fixture *fixture(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!f->io)
+	if (!f->disk.io)
 		skip();
 	return f;
 }
@@ -124,15 +98,15 @@ static struct job make_job(enum block_op op, uint64_t offset, uint64_t length, v
 static void submit(struct fixture *f, struct job *job)
 {
 	job->request.iov = job->iov;
-	block_io_submit(f->io, &job->request);
+	block_io_submit(f->disk.io, &job->request);
 }
 
 static int finish(struct fixture *f, struct job *job)
 {
-	block_io_kick(f->io);
+	block_io_kick(f->disk.io);
 	while (job->result == NOT_DONE) {
-		block_io_wait(f->io, DEADLINE_NEVER);
-		block_io_reap(f->io);
+		block_io_wait(f->disk.io, DEADLINE_NEVER);
+		block_io_reap(f->disk.io);
 	}
 	return job->result;
 }
@@ -150,15 +124,15 @@ static void fill_disk(struct fixture *f, uint8_t value)
 {
 	memset(f->buffer, value, sizeof(f->buffer));
 	for (off_t at = 0; at < DISK_SIZE; at += (off_t)sizeof(f->buffer))
-		assert_int_equal(pwrite(block_fd(f->block), f->buffer, sizeof(f->buffer), at),
+		assert_int_equal(pwrite(block_fd(f->disk.block), f->buffer, sizeof(f->buffer), at),
 				 sizeof(f->buffer));
-	assert_int_equal(fsync(block_fd(f->block)), 0);
+	assert_int_equal(fsync(block_fd(f->disk.block)), 0);
 }
 
 static void assert_disk_is(struct fixture *f, uint8_t value, off_t offset, size_t length)
 {
 	assert_true(length <= sizeof(f->buffer));
-	assert_int_equal(pread(block_fd(f->block), f->buffer, length, offset), length);
+	assert_int_equal(pread(block_fd(f->disk.block), f->buffer, length, offset), length);
 	for (size_t i = 0; i < length; i++)
 		assert_int_equal(f->buffer[i], value);
 }
@@ -167,8 +141,8 @@ static blkcnt_t disk_blocks(struct fixture *f)
 {
 	struct stat st;
 
-	assert_int_equal(fsync(block_fd(f->block)), 0);
-	assert_int_equal(fstat(block_fd(f->block), &st), 0);
+	assert_int_equal(fsync(block_fd(f->disk.block)), 0);
+	assert_int_equal(fstat(block_fd(f->disk.block), &st), 0);
 	return st.st_blocks;
 }
 
@@ -239,11 +213,11 @@ static void event_fd_tells_of_completions(void **state)
 	eventfd_t value;
 
 	submit(f, &job);
-	block_io_kick(f->io);
-	block_io_wait(f->io, DEADLINE_NEVER);
+	block_io_kick(f->disk.io);
+	block_io_wait(f->disk.io, DEADLINE_NEVER);
 	/* The pool writes it under the lock that the wait takes, the kernel with the completion. */
-	assert_int_equal(eventfd_read(block_io_event_fd(f->io), &value), 0);
-	assert_int_equal(block_io_reap(f->io), 1);
+	assert_int_equal(eventfd_read(block_io_event_fd(f->disk.io), &value), 0);
+	assert_int_equal(block_io_reap(f->disk.io), 1);
 	assert_int_equal(job.result, 0);
 }
 
@@ -293,7 +267,7 @@ static void read_behind_a_shrunken_end_fails(void **state)
 	struct fixture *f = fixture(state);
 	char data[1024];
 
-	assert_int_equal(truncate(f->path, 512), 0);
+	assert_int_equal(truncate(f->disk.path, 512), 0);
 	assert_int_equal(run(f, BLOCK_OP_READ, 4096, sizeof(data), data), -EIO);
 	/* Half of it is there, half is not. */
 	assert_int_equal(run(f, BLOCK_OP_READ, 0, sizeof(data), data), -EIO);

@@ -18,13 +18,13 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "devices/block_io.h"
+#include "block_io_disk.h"
 #include "devices/deadline.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 
 #define DISK_SIZE (4 * BLOCK_SLICE)
-#define DEPTH     16u
+#define DEPTH     BLOCK_IO_DISK_DEPTH
 #define THREADS   4u /* of the pool */
 #define NOT_DONE  1
 
@@ -73,9 +73,7 @@ struct job {
 };
 
 struct fixture {
-	char path[64];
-	struct block *block;
-	struct block_io *io;
+	struct block_io_disk disk;
 	struct job jobs[DEPTH];
 	uint8_t buffer[DISK_SIZE];
 };
@@ -85,24 +83,13 @@ static int setup(void **state)
 {
 	enum block_io_kind kind = *(const enum block_io_kind *)*state;
 	struct fixture *f = calloc(1, sizeof(*f));
-	int fd, result;
 
-	strcpy(f->path, "/dev/shm/ebb-block-io-XXXXXX");
-	fd = mkstemp(f->path);
-	if (fd < 0 || ftruncate(fd, DISK_SIZE))
-		return -1;
-	close(fd);
-	if (block_open(f->path, false, NULL, &f->block, NULL))
-		return -1;
-	result = block_io_create(f->block, kind, DEPTH, &f->io);
-	if (result && kind == BLOCK_IO_URING)
-		print_message("SKIP: this host refuses io_uring: %s\n", strerror(-result));
-	else if (result)
+	*state = f;
+	if (block_io_disk_open(&f->disk, "/dev/shm", DISK_SIZE, kind))
 		return -1;
 	atomic_store(&held, false);
 	atomic_store(&ring_fails, false);
 	atomic_store(&calls, 0);
-	*state = f;
 	return 0;
 }
 
@@ -110,9 +97,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	block_io_destroy(f->io);
-	block_close(f->block);
-	unlink(f->path);
+	block_io_disk_close(&f->disk);
 	free(f);
 	return 0;
 }
@@ -121,7 +106,7 @@ static struct fixture *fixture(void **state)
 {
 	struct fixture *f = *state;
 
-	if (!f->io)
+	if (!f->disk.io)
 		skip();
 	return f;
 }
@@ -143,14 +128,14 @@ static void submit(struct fixture *f, unsigned index, enum block_op op)
 		.result = NOT_DONE,
 	};
 	job->request.iov = job->iov;
-	block_io_submit(f->io, &job->request);
+	block_io_submit(f->disk.io, &job->request);
 }
 
 static void submit_reads(struct fixture *f, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
 		submit(f, i, BLOCK_OP_READ);
-	block_io_kick(f->io);
+	block_io_kick(f->disk.io);
 }
 
 /* Waits until @count more requests are complete. */
@@ -159,8 +144,8 @@ static void reap(struct fixture *f, unsigned count)
 	unsigned reaped = 0;
 
 	while (reaped < count) {
-		assert_int_equal(block_io_wait(f->io, deadline_in(60 * NS_PER_SEC)), 0);
-		reaped += block_io_reap(f->io);
+		assert_int_equal(block_io_wait(f->disk.io, deadline_in(60 * NS_PER_SEC)), 0);
+		reaped += block_io_reap(f->disk.io);
 	}
 	assert_int_equal(reaped, count);
 }
@@ -189,7 +174,7 @@ static void transfer_is_whole_after_all_its_slices(void **state)
 		data[i] = (uint8_t)(i * 7 + i / 4096);
 	memcpy(f->buffer, data, DISK_SIZE);
 	submit(f, 0, BLOCK_OP_WRITE);
-	block_io_kick(f->io);
+	block_io_kick(f->disk.io);
 	reap(f, 1);
 	assert_int_equal(f->jobs[0].result, 0);
 
@@ -208,7 +193,7 @@ static void abandoning_ends_waiting_and_running_requests(void **state)
 	atomic_store(&held, true);
 	submit_reads(f, DEPTH);
 	wait_for_calls(THREADS);
-	block_io_abandon(f->io, true);
+	block_io_abandon(f->disk.io, true);
 	atomic_store(&held, false);
 	reap(f, DEPTH);
 
@@ -222,7 +207,7 @@ static void abandoning_ends_requests_in_the_ring(void **state)
 	struct fixture *f = fixture(state);
 
 	submit_reads(f, DEPTH);
-	block_io_abandon(f->io, true);
+	block_io_abandon(f->disk.io, true);
 	reap(f, DEPTH);
 
 	assert_int_equal(count_results(f, DEPTH, -ECANCELED), DEPTH);
@@ -234,13 +219,13 @@ static void abandoning_ends_the_writing_of_zeros(void **state)
 
 	atomic_store(&held, true);
 	submit(f, 0, BLOCK_OP_WRITE_ZEROES);
-	block_io_kick(f->io);
+	block_io_kick(f->disk.io);
 	/* With io_uring the kernel's refusal has to be noticed first. */
 	while (atomic_load(&calls) == 0) {
-		block_io_reap(f->io);
+		block_io_reap(f->disk.io);
 		nap();
 	}
-	block_io_abandon(f->io, true);
+	block_io_abandon(f->disk.io, true);
 	atomic_store(&held, false);
 	reap(f, 1);
 
@@ -253,9 +238,9 @@ static void requests_after_an_abandoned_time_are_done(void **state)
 	struct fixture *f = fixture(state);
 
 	submit_reads(f, DEPTH);
-	block_io_abandon(f->io, true);
+	block_io_abandon(f->disk.io, true);
 	reap(f, DEPTH);
-	block_io_abandon(f->io, false);
+	block_io_abandon(f->disk.io, false);
 	submit_reads(f, DEPTH);
 	reap(f, DEPTH);
 
@@ -268,10 +253,10 @@ static void waiting_has_a_limit(void **state)
 
 	atomic_store(&held, true);
 	submit(f, 0, BLOCK_OP_READ); /* and no kick, which io_uring would need */
-	assert_int_equal(block_io_wait(f->io, deadline_in(20 * NS_PER_MS)), -ETIMEDOUT);
+	assert_int_equal(block_io_wait(f->disk.io, deadline_in(20 * NS_PER_MS)), -ETIMEDOUT);
 
 	atomic_store(&held, false);
-	block_io_kick(f->io);
+	block_io_kick(f->disk.io);
 	reap(f, 1);
 	assert_int_equal(f->jobs[0].result, 0);
 }

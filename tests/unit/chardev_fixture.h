@@ -44,7 +44,7 @@ size_t line_write(const char *text);
 /* Waits until the device has received @text and nothing else. */
 void line_assert_received(const char *text);
 
-/* Standard input and output become a terminal, or pipes, until the end of the test or until put back. */
+/* Standard input and output are a terminal, or pipes, until the test ends or puts them back. */
 void line_use_terminal(void);
 void line_use_pipes(void);
 void line_put_stdio_back(void);

@@ -1,5 +1,4 @@
 /* `ebb check --json`: what programs read of it. */
-#include <fcntl.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,10 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdlib.h>
 
 #include "arch_image.h"
-#include "vmm/base/checked.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/machine/chardev.h"
 #include "vmm/machine/kvm.h"

@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-#include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/machine/vcpu.h"
 #include "vmm/machine/vcpu_exit.h"

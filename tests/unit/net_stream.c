@@ -1,10 +1,8 @@
 /* Frames over a stream socket: cut anywhere, of hostile sizes, to a peer that is slow or gone. */
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -10,7 +10,6 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 
 #include "virtio_probe.h"

@@ -11,7 +11,6 @@
 #include <linux/virtio_ring.h>
 
 #include "virtio_driver.h"
-#include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 #include "vmm/base/size.h"
 

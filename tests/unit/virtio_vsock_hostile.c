@@ -1,5 +1,4 @@
 /* vsock with a guest that lies. What it is denied is its own loss; others go on. */
-#include "devices/virtio_vsock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -26,6 +26,8 @@ foreach(name vmm_auto vmm_commands vmm_control vmm_events vmm_follow vmm_operati
 	ebb_c_test(${name} unit ebb_vmm)
 	target_sources(test_${name} PRIVATE fake_machine.c)
 endforeach()
+target_sources(test_vmm_options PRIVATE command_line.c)
+target_sources(test_vmm_config_file PRIVATE command_line.c)
 target_sources(test_vmm_control PRIVATE control_fixture.c)
 target_sources(test_vmm_follow PRIVATE control_fixture.c)
 target_link_libraries(test_vmm_programs PRIVATE util)

@@ -1,4 +1,4 @@
-/* A line on pipes, files and ptys: nothing is lost, and nobody who does not read stops more than he must. */
+/* A line on pipes, files and ptys: nothing is lost, and who does not read stops no more than he must. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,6 +1,5 @@
 /* `ebb run --config FILE`: what a file may say, and where a mistake is said to be. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,18 +12,16 @@
 
 #include <cmocka.h>
 
+#include "command_line.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 #include "vmm/options/config_file.h"
 #include "vmm/options/options.h"
 
-#define ARGS_MAX 32
-
 static char directory[] = "/tmp/ebb-config-XXXXXX";
 static char path[64];
 static struct vm_config config;
 static struct error error;
-static char arguments[ARGS_MAX][160];
 
 static int make_directory(void **state)
 {
@@ -60,25 +57,11 @@ static void write_text(const char *text)
 /* `ebb run --config FILE` and the words of @line. */
 static int parse_with(const char *line)
 {
-	char *argv[ARGS_MAX + 1] = {arguments[0], arguments[1], arguments[2]};
-	int argc = 3;
+	char whole[1024];
 
 	options_release(&config);
-	strcpy(arguments[0], "run");
-	strcpy(arguments[1], "--config");
-	strcpy(arguments[2], path);
-	while (*line) {
-		size_t length = strcspn(line, " ");
-
-		assert_true(argc < ARGS_MAX && length < sizeof(arguments[0]));
-		memcpy(arguments[argc], line, length);
-		arguments[argc][length] = '\0';
-		argv[argc] = arguments[argc];
-		argc++;
-		line += length + (line[length] == ' ');
-	}
-	memset(&error, 0, sizeof(error));
-	return options_parse_run(argc, argv, &config, &error);
+	snprintf(whole, sizeof(whole), "--config %s %s", path, line);
+	return command_line_parse(whole, &config, &error);
 }
 
 static int parse(const char *json)

@@ -9,36 +9,18 @@
 
 #include <cmocka.h>
 
+#include "command_line.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/size.h"
 #include "vmm/options/options.h"
 #include "vmm/options/options_metrics.h"
 
-#define ARGS_MAX 48
-
 static struct vm_config config;
 static struct error error;
-static char arguments[ARGS_MAX][160];
 
-/* Parses the words of @line, which are separated by single spaces. */
 static int parse(const char *line)
 {
-	char *argv[ARGS_MAX + 1] = {arguments[0]};
-	int argc = 1;
-
-	strcpy(arguments[0], "run");
-	while (*line) {
-		size_t length = strcspn(line, " ");
-
-		assert_true(argc < ARGS_MAX && length < sizeof(arguments[0]));
-		memcpy(arguments[argc], line, length);
-		arguments[argc][length] = '\0';
-		argv[argc] = arguments[argc];
-		argc++;
-		line += length + (line[length] == ' ');
-	}
-	memset(&error, 0, sizeof(error));
-	return options_parse_run(argc, argv, &config, &error);
+	return command_line_parse(line, &config, &error);
 }
 
 /* @line is refused with one line that contains @part. */

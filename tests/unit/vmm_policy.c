@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "vmm/base/checked.h"
 #include "vmm/machine/swap_policy.h"
 
 #define SECOND NS_PER_SEC

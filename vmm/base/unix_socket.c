@@ -151,13 +151,15 @@ int unix_listener_open(struct unix_listener *listener, const char *path, struct 
 	return result;
 }
 
-void unix_listener_remove(const struct unix_listener *listener)
+int unix_listener_remove(const struct unix_listener *listener)
 {
 	struct stat info;
 
-	if (!lstat(listener->path, &info) && info.st_dev == listener->device &&
-	    info.st_ino == listener->inode)
-		unlink(listener->path);
+	if (lstat(listener->path, &info))
+		return errno == ENOENT ? 0 : -errno;
+	if (info.st_dev != listener->device || info.st_ino != listener->inode)
+		return 0;
+	return unlink(listener->path) && errno != ENOENT ? -errno : 0;
 }
 
 void unix_listener_close(struct unix_listener *listener)

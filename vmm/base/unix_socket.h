@@ -28,8 +28,11 @@ int unix_listener_open(struct unix_listener *listener, const char *path, struct 
 /* Closes, and removes the file unless it is another one by now. */
 void unix_listener_close(struct unix_listener *listener);
 
-/* Removes the file alone: for a program that leaves without closing anything. */
-void unix_listener_remove(const struct unix_listener *listener);
+/*
+ * Removes the file alone: for a program that leaves without closing anything. 0: it is gone, or is
+ * another one by now; -errno.
+ */
+int unix_listener_remove(const struct unix_listener *listener);
 
 /*
  * Connects without waiting: the descriptor, -EAGAIN (the listener has no room for one more now),

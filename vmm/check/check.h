@@ -1,4 +1,8 @@
-/* `ebb check`: can this host run guests, and swap them? Found out by trying, not by version. */
+/*
+ * `ebb check`: can this host run guests, and swap them? Found out by trying, not by version; for
+ * what is missing it names the command that mends it. One thread; leaves nothing behind on the
+ * host.
+ */
 #ifndef EBB_VMM_CHECK_CHECK_H
 #define EBB_VMM_CHECK_CHECK_H
 

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "vmm/check/check_internal.h"
 #include "vmm/check/probe_guest.h"

@@ -1,4 +1,7 @@
-/* Numbers shared by probe_guest.c and its guest code: #defines only. */
+/*
+ * Where probe_guest.c puts what its guest code (probe_guest_code.S) finds: memory, selectors, and
+ * the port by which the guest says how it went. The assembler includes it too: #defines only.
+ */
 #ifndef EBB_VMM_CHECK_PROBE_GUEST_LAYOUT_H
 #define EBB_VMM_CHECK_PROBE_GUEST_LAYOUT_H
 

@@ -1,7 +1,6 @@
 #include "vmm/client/render_internal.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
-/* Answers of the control socket as people like to read them. */
+/*
+ * Answers of the control socket as people like to read them, a row a fact. They come from another
+ * process, of any version: what is missing or of another type is left out. Any thread; the caller
+ * owns the JSON and the stream.
+ */
 #ifndef EBB_VMM_CLIENT_RENDER_H
 #define EBB_VMM_CLIENT_RENDER_H
 

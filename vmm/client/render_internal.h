@@ -1,10 +1,10 @@
 /*
- * What vmm/client/render*.c share: render.c has the machine and the list, render_swap.c what concerns
- * swap, render_history.c what was, render_progress.c the progress line, render_event.c events, render_row.c
- * these rows of a table.
+ * What vmm/client/render*.c share: render.c has the machine, render_list.c the list, render_swap.c
+ * what concerns swap, render_map.c where memory is, render_history.c what was, render_progress.c
+ * the progress line, render_event.c events, render_row.c these rows of a table.
  *
- * A row is two spaces, a label of 20 columns, a space and the value. Members that are missing or of
- * another type make no row.
+ * A row is two spaces, a label of 20 columns, a space and the value. Members that are missing or
+ * of another type make no row.
  */
 #ifndef EBB_VMM_CLIENT_RENDER_INTERNAL_H
 #define EBB_VMM_CLIENT_RENDER_INTERNAL_H

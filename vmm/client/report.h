@@ -1,4 +1,7 @@
-/* `ebb report`: a VM's history as one HTML page that needs nothing else. */
+/*
+ * `ebb report`: a VM's history (vmm/control/history.h) as one HTML page that needs nothing else.
+ * What the VM answers is another process's: nothing of it reaches the page unescaped. One thread.
+ */
 #ifndef EBB_VMM_CLIENT_REPORT_H
 #define EBB_VMM_CLIENT_REPORT_H
 

@@ -1,7 +1,7 @@
 /*
- * What vmm/control/commands*.c share: commands.c has the table and the machine's commands, commands_swap.c
- * those of swap,
- * commands_auto.c the automatic one, commands_history.c what was. Main thread only.
+ * What vmm/control/commands*.c share: commands.c has the table and the machine's commands,
+ * commands_swap.c those of swap, commands_auto.c the automatic one, commands_history.c what was,
+ * commands_map.c where memory is. Main thread only.
  */
 #ifndef EBB_VMM_CONTROL_COMMANDS_INTERNAL_H
 #define EBB_VMM_CONTROL_COMMANDS_INTERNAL_H
@@ -16,6 +16,9 @@ struct swap_auto;
 
 /* Jansson's integers are signed: what does not fit is cut to the greatest. */
 json_int_t commands_number(uint64_t value);
+
+/* @object with the members of @more. Takes both references; NULL if one of them is NULL. */
+json_t *commands_join(json_t *object, json_t *more);
 
 /* Stores a new object; a NULL is what a json_pack() out of memory returned. */
 int commands_give(json_t *json, json_t **result, struct error *err);

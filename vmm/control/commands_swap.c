@@ -20,16 +20,7 @@ json_int_t commands_number(uint64_t value)
 	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
 }
 
-int commands_give(json_t *json, json_t **result, struct error *err)
-{
-	if (!json)
-		return error_errno(err, ENOMEM, "answer");
-	*result = json;
-	return 0;
-}
-
-/* Takes the references; NULL if one of them is NULL. */
-static json_t *join(json_t *object, json_t *more)
+json_t *commands_join(json_t *object, json_t *more)
 {
 	int failed = !object || !more || json_object_update(object, more);
 
@@ -38,6 +29,14 @@ static json_t *join(json_t *object, json_t *more)
 		return object;
 	json_decref(object);
 	return NULL;
+}
+
+int commands_give(json_t *json, json_t **result, struct error *err)
+{
+	if (!json)
+		return error_errno(err, ENOMEM, "answer");
+	*result = json;
+	return 0;
 }
 
 static json_t *numbers_object(const void *base, const struct number_member *members, size_t count)
@@ -114,7 +113,7 @@ json_t *commands_report(const struct swap_operation_report *report, uint64_t pag
 		commands_number(report->read_bytes), "written_per_freed",
 		written_per_freed(report, page_size), "digest", digest_of(report));
 
-	return join(join(head, work), cost);
+	return commands_join(commands_join(head, work), cost);
 }
 
 json_t *commands_progress(const struct swap_operation_report *report, uint64_t page_size,
@@ -136,7 +135,7 @@ json_t *commands_progress(const struct swap_operation_report *report, uint64_t p
 				  eta_ns == RATE_UNKNOWN ? json_null()
 							 : json_integer(commands_number(eta_ns)));
 
-	return join(pages, bytes);
+	return commands_join(pages, bytes);
 }
 
 json_t *commands_swap_summary(const struct swap_status *swap, struct swap_auto *automation)
@@ -197,7 +196,7 @@ static json_t *store_object(const struct swap_status *swap)
 		store_compression_name(config->compression), "level", config->level, "encryption",
 		config->encrypt, "uring", swap->store.uring, "direct", swap->store.direct);
 
-	return join(choices, numbers_object(&swap->store, members, ARRAY_SIZE(members)));
+	return commands_join(choices, numbers_object(&swap->store, members, ARRAY_SIZE(members)));
 }
 
 static json_t *latency_object(const struct swap_status *swap)
@@ -216,8 +215,8 @@ static json_t *latency_object(const struct swap_status *swap)
 	for (int i = 0; i < SWAP_FAULT_KINDS; i++) {
 		const struct latency_summary *latency = &swap->latency[i];
 		uint64_t mean = latency->count ? latency->sum_ns / latency->count : 0;
-		json_t *kind = join(numbers_object(latency, members, ARRAY_SIZE(members)),
-				    json_pack("{s:I}", "mean_ns", commands_number(mean)));
+		json_t *kind = commands_join(numbers_object(latency, members, ARRAY_SIZE(members)),
+					     json_pack("{s:I}", "mean_ns", commands_number(mean)));
 
 		if (json_object_set_new(object, swap_fault_kind_name((enum swap_fault_kind)i),
 					kind)) {
@@ -285,7 +284,8 @@ int commands_run_swap_status(const struct control_host *host, const struct contr
 		counters_object(&swap.counters), "operation",
 		swap.current.running ? commands_report(&swap.current, swap.page_size) : json_null(),
 		"last", last_object(&swap));
-	return commands_give(join(join(head, pages_object(&swap)), parts), result, err);
+	return commands_give(commands_join(commands_join(head, pages_object(&swap)), parts), result,
+			     err);
 }
 
 int commands_run_swap_cancel(const struct control_host *host, const struct control_request *request,

@@ -8,8 +8,6 @@
 #ifndef EBB_VMM_CONTROL_CONTROL_OPERATION_H
 #define EBB_VMM_CONTROL_CONTROL_OPERATION_H
 
-#include <stdbool.h>
-
 #include "vmm/base/rate.h"
 #include "vmm/control/commands.h"
 

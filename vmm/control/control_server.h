@@ -5,9 +5,8 @@
  * As long as it has not read an answer, no other request of its is looked at and no progress is
  * queued, so its output is bounded too; one that reads nothing for CONTROL_STALL_NS is dropped. One
  * that follows events has at most one line of them queued and may take its time: what it misses
- * meanwhile it is told (vmm/control/events.h). A client that disconnects in the middle of an operation leaves
- * it running. All functions are for
- * the loop's thread.
+ * meanwhile it is told (vmm/control/events.h). A client that disconnects in the middle of an operation
+ * leaves it running. All functions are for the loop's thread.
  */
 #ifndef EBB_VMM_CONTROL_CONTROL_SERVER_H
 #define EBB_VMM_CONTROL_CONTROL_SERVER_H

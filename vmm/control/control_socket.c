@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/options/options.h"
 #include "vmm/sandbox/sandbox.h"
 
@@ -21,7 +22,7 @@
 #define OVERFLOW_USER 65534
 
 struct control_socket {
-	int fd;
+	struct unix_listener listener;
 	int lock_fd;
 	bool shared; /* with @group, whose members it serves */
 	gid_t group;
@@ -197,37 +198,6 @@ static int take_lock(struct control_socket *socket, const char *name, struct err
 	}
 }
 
-/* Under the lock: a socket that nobody listens on is left from a VM that was killed. */
-static int remove_stale(const char *path, const char *name, const struct sockaddr_un *address,
-			struct error *err)
-{
-	struct stat info;
-	int probe;
-	int result = 0;
-
-	if (lstat(path, &info)) {
-		if (errno == ENOENT)
-			return 0;
-		return error_errno(err, errno, "%s: control socket", path);
-	}
-	if (!S_ISSOCK(info.st_mode))
-		return error_say(err, EEXIST,
-				 "%s: exists and is no socket; remove it or choose another path",
-				 path);
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return error_errno(err, errno, "socket");
-	/* EAGAIN: somebody listens, and is busy. */
-	if (!connect(probe, (const struct sockaddr *)address, sizeof(*address)) || errno == EAGAIN)
-		result = say_in_use(name, path, err);
-	else if (errno != ECONNREFUSED)
-		result = error_errno(err, errno, "%s: control socket", path);
-	else if (unlink(path) && errno != ENOENT)
-		result = error_errno(err, errno, "%s: cannot remove the stale socket", path);
-	close(probe);
-	return result;
-}
-
 /* Its group may come in where the system's directory lets it. */
 static void share_with_group(struct control_socket *socket)
 {
@@ -239,33 +209,19 @@ static void share_with_group(struct control_socket *socket)
 	socket->group = info.st_gid;
 }
 
-static int listen_at(struct control_socket *socket_, const struct sockaddr_un *address,
-		     struct error *err)
+/* Under the lock. */
+static int listen_at(struct control_socket *socket, const char *name, struct error *err)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int result;
+	struct unix_listener *listener = &socket->listener;
+	int result = unix_listener_open(listener, socket->path, err);
 
-	if (fd < 0)
-		return error_errno(err, errno, "socket");
-	/* Linux gives the socket's file the mode of its inode, less the umask. */
-	if (fchmod(fd, 0600) || bind(fd, (const struct sockaddr *)address, sizeof(*address))) {
-		result = error_errno(err, errno, "%s: cannot make the control socket",
-				     socket_->path);
-		goto close_fd;
-	}
-	if (chmod(socket_->path, socket_->shared ? 0660 : 0600) ||
-	    (socket_->shared && chown(socket_->path, (uid_t)-1, socket_->group)) ||
-	    listen(fd, 64)) {
-		result = error_errno(err, errno, "%s: control socket", socket_->path);
-		goto unlink_path;
-	}
-	socket_->fd = fd;
-	return 0;
-
-unlink_path:
-	unlink(socket_->path);
-close_fd:
-	close(fd);
+	if (result)
+		return result == -EADDRINUSE ? say_in_use(name, socket->path, err) : result;
+	if (!chmod(socket->path, socket->shared ? 0660 : 0600) &&
+	    (!socket->shared || !chown(socket->path, (uid_t)-1, socket->group)))
+		return 0;
+	result = error_errno(err, errno, "%s: control socket", socket->path);
+	unix_listener_close(listener);
 	return result;
 }
 
@@ -299,10 +255,7 @@ int control_socket_claim(const char *name, const char *path, struct control_sock
 	result = take_lock(socket, name, err);
 	if (result)
 		goto free_socket;
-	result = remove_stale(socket->path, name, &address, err);
-	if (result)
-		goto unlock;
-	result = listen_at(socket, &address, err);
+	result = listen_at(socket, name, err);
 	if (result)
 		goto unlock;
 	*out = socket;
@@ -318,11 +271,14 @@ free_socket:
 
 void control_socket_release(struct control_socket *socket)
 {
+	int result;
+
 	if (!socket)
 		return;
-	close(socket->fd);
-	if (unlink(socket->path) && errno != ENOENT)
-		log_warning("%s: cannot be removed: %s", socket->path, strerrordesc_np(errno));
+	result = unix_listener_remove(&socket->listener);
+	if (result)
+		log_warning("%s: cannot be removed: %s", socket->path, strerrordesc_np(-result));
+	close(socket->listener.fd);
 	unlink(socket->lock_path); /* last: whoever locks the next one finds no socket of ours */
 	close(socket->lock_fd);
 	free(socket);
@@ -330,7 +286,7 @@ void control_socket_release(struct control_socket *socket)
 
 int control_socket_fd(const struct control_socket *socket)
 {
-	return socket->fd;
+	return socket->listener.fd;
 }
 
 const char *control_socket_path(const struct control_socket *socket)

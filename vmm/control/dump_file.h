@@ -1,5 +1,6 @@
 /*
- * The file that `dump-memory` makes, by the client that asks for it. It never replaces another, and does not stay half-written.
+ * The file that `dump-memory` makes, by the client that asks for it. It never replaces another,
+ * and does not stay half-written.
  */
 #ifndef EBB_VMM_CONTROL_DUMP_FILE_H
 #define EBB_VMM_CONTROL_DUMP_FILE_H

@@ -1,6 +1,6 @@
 /*
- * What vmm/control/events*.c share: events.c keeps the events and the log's, events_machine.c looks at the
- * machine.
+ * What vmm/control/events*.c share: events.c keeps the events and the log's, events_machine.c
+ * looks at the machine.
  */
 #ifndef EBB_VMM_CONTROL_EVENTS_INTERNAL_H
 #define EBB_VMM_CONTROL_EVENTS_INTERNAL_H

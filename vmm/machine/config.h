@@ -1,4 +1,11 @@
-/* What the user asked for: one VM as `ebb run`'s options describe it. Plain data, no behaviour. */
+/*
+ * What the user asked for: one VM as `ebb run`'s options describe it (vmm/options/options.h), for
+ * the parts of the program that make it. Plain data: nothing here allocates, opens or checks.
+ *
+ * The strings belong to whoever filled the struct in, the command line or `given`, and outlive it:
+ * a copy is as good as the original. Main thread only. Sizes are in bytes, ports in host byte
+ * order.
+ */
 #ifndef EBB_VMM_MACHINE_CONFIG_H
 #define EBB_VMM_MACHINE_CONFIG_H
 
@@ -71,7 +78,6 @@ struct metrics_config {
 	bool is_public;                    /* the address may be one that others reach */
 };
 
-/* The strings belong to whoever filled the struct in and outlive it. */
 struct vm_config {
 	char name[VM_NAME_MAX + 1];
 	const char *kernel;

@@ -2,15 +2,14 @@
  * KVM by raw ioctls: one function per thing that the machine asks of the kernel.
  *
  * A struct kvm is one VM: the descriptor of /dev/kvm, that of the VM, and the size of a vCPU's
- * kvm_run. It owns both descriptors and nothing else; the vCPUs' descriptors belong to vmm/machine/vcpu.h.
- * Set up by one thread; afterwards the calls are as thread-safe as the kernel's. Functions return 0
- * or -errno; @err says what a user can do about it.
+ * kvm_run. It owns both descriptors and nothing else; the vCPUs' descriptors belong to
+ * vmm/machine/vcpu.h. Set up by one thread; afterwards the calls are as thread-safe as the
+ * kernel's. Functions return 0 or -errno; @err says what a user can do about it.
  */
 #ifndef EBB_VMM_MACHINE_KVM_H
 #define EBB_VMM_MACHINE_KVM_H
 
 #include <linux/kvm.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/base/checked.h"
 #include "vmm/machine/machine_internal.h"
 #include "vmm/machine/net_user.h"
 

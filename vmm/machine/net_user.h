@@ -1,7 +1,7 @@
 /*
- * `--net user`: a network backend whose other end is a passt process of its own (see vmm/machine/passt.h).
- * The guest gets an address by DHCP and reaches what the host reaches; of the host, it reaches at
- * the gateway's address what listens on the host's loopback.
+ * `--net user`: a network backend whose other end is a passt process of its own (see
+ * vmm/machine/passt.h). The guest gets an address by DHCP and reaches what the host reaches; of
+ * the host, it reaches at the gateway's address what listens on the host's loopback.
  */
 #ifndef EBB_VMM_MACHINE_NET_USER_H
 #define EBB_VMM_MACHINE_NET_USER_H

@@ -20,7 +20,6 @@
 #define EBB_VMM_MACHINE_SWAP_POLICY_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "swap/swap.h"

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/base/checked.h"
 #include "vmm/base/log.h"
 
 #define CRASH_REASON_MAX 1024

@@ -1,8 +1,14 @@
-/* What a vCPU thread does when KVM_RUN returns. No state: everything is in kvm_run. */
+/*
+ * What a vCPU thread does when KVM_RUN returns: the guest's access to a device is carried out, and
+ * what the guest cannot go on from is told to vcpu_env. No state: everything is in kvm_run, where
+ * addresses and values are the guest's.
+ *
+ * Called by the vCPU's own thread, without locks; @fd is its descriptor, @index its number.
+ * Nothing is returned: a guest's fault ends or resets the machine through env's callbacks, on
+ * another thread.
+ */
 #ifndef EBB_VMM_MACHINE_VCPU_EXIT_H
 #define EBB_VMM_MACHINE_VCPU_EXIT_H
-
-#include <stdbool.h>
 
 #include "vmm/machine/vcpu.h"
 

@@ -19,7 +19,8 @@ struct metrics_listener {
 };
 
 /*
- * Listens, non-blocking. A Unix socket is one as vmm/base/unix_socket.h makes them. 0, or -errno with what to do in @err.
+ * Listens, non-blocking. A Unix socket is one as vmm/base/unix_socket.h makes them. 0, or -errno with
+ * what to do in @err.
  */
 int metrics_listen(const struct metrics_config *config, struct metrics_listener *listener,
 		   struct error *err);

@@ -1,4 +1,8 @@
-/* What the host's kernel says of this process, for the process_* metrics. */
+/*
+ * What the host's kernel says of this process, for the process_* metrics: processor time, memory,
+ * descriptors and threads, from /proc/self (proc(5)). Main thread only; the files of /proc stay
+ * open if metrics_process_keep_open() was called.
+ */
 #ifndef EBB_VMM_METRICS_METRICS_PROCESS_H
 #define EBB_VMM_METRICS_METRICS_PROCESS_H
 
@@ -16,6 +20,7 @@ struct metrics_process {
 	uint64_t threads;
 };
 
+/* All of it anew. */
 void metrics_process_read(struct metrics_process *process);
 
 /* @text as in /proc/self/stat: its numbers after the name, in ticks and pages. False: malformed. */

@@ -1,7 +1,6 @@
 #include "vmm/options/config_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,7 @@
-/* The texts of `ebb help`. */
+/*
+ * The texts of `ebb help`: of ebb and of each subcommand. Man pages are made of the same ones
+ * (vmm/help_json.h). Constant strings: no locks, any thread, nothing to free.
+ */
 #ifndef EBB_VMM_OPTIONS_HELP_H
 #define EBB_VMM_OPTIONS_HELP_H
 

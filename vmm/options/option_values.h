@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "vmm/base/error.h"
 #include "vmm/options/options.h"
 
 struct option_value {

@@ -1,4 +1,7 @@
-/* The options of `ebb run` that begin with --metrics: see options.h. */
+/*
+ * The options of `ebb run` that begin with --metrics. Called by options.c alone, one function an
+ * option; each says what is wrong in one line and returns 0 or -EINVAL.
+ */
 #ifndef EBB_VMM_OPTIONS_OPTIONS_METRICS_H
 #define EBB_VMM_OPTIONS_OPTIONS_METRICS_H
 

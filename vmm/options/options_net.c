@@ -4,7 +4,6 @@
 #include <net/if.h>
 #include <string.h>
 
-#include "vmm/base/checked.h"
 #include "vmm/options/options.h"
 
 #define PORT_MAX 65535u

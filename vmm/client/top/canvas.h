@@ -5,8 +5,6 @@
 #ifndef EBB_VMM_CLIENT_TOP_CANVAS_H
 #define EBB_VMM_CLIENT_TOP_CANVAS_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 

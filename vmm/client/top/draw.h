@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "vmm/client/top/canvas.h"
 #include "vmm/client/top/model.h"

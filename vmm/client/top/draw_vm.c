@@ -2,8 +2,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vmm/base/checked.h"
-#include "vmm/base/clock.h"
 #include "vmm/base/size.h"
 #include "vmm/client/render_internal.h"
 #include "vmm/client/top/draw_internal.h"

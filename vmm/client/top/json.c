@@ -14,18 +14,6 @@ static const char *health_name(enum top_health health)
 	return names[health];
 }
 
-/* Takes the references; NULL if one of them is NULL. */
-static json_t *join(json_t *object, json_t *more)
-{
-	int failed = !object || !more || json_object_update(object, more);
-
-	json_decref(more);
-	if (!failed)
-		return object;
-	json_decref(object);
-	return NULL;
-}
-
 static json_t *kinds_object(const struct top_vm *vm)
 {
 	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "resident_bytes",
@@ -60,11 +48,11 @@ static json_t *operation_object(const struct top_operation *operation)
 
 static json_t *machine_object(const struct top_vm *vm)
 {
-	return join(json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "name", vm->name, "health",
-			      health_name(vm->health), "pid", commands_number(vm->pid), "state",
-			      vm->state, "swap_state", vm->swap_state, "operation",
-			      operation_object(&vm->operation)),
-		    numbers(vm));
+	return commands_join(json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "name", vm->name, "health",
+				       health_name(vm->health), "pid", commands_number(vm->pid),
+				       "state", vm->state, "swap_state", vm->swap_state,
+				       "operation", operation_object(&vm->operation)),
+			     numbers(vm));
 }
 
 static json_t *map_object(const struct top_map *map)
