@@ -23,12 +23,6 @@ enum {
 /* Frames of one direction in one turn of the event loop: some megabytes of the largest. */
 #define TURN_FRAMES_MAX 64u
 
-/* A buffer that has taken a part of the frame being delivered. */
-struct part {
-	uint16_t head;
-	uint32_t written;
-};
-
 struct counters {
 	_Atomic uint64_t rx_frames, rx_bytes, rx_dropped;
 	_Atomic uint64_t tx_frames, tx_bytes, tx_dropped;
@@ -49,7 +43,7 @@ struct virtio_net {
 	bool tx_waits;     /* the backend takes nothing at present */
 	size_t frame_size; /* of what was received and awaits buffers, with its header; 0: nothing */
 	struct virtq_chain first, chain;
-	struct part parts[QUEUE_SIZE];
+	struct virtq_used parts[QUEUE_SIZE]; /* buffers that have taken the frame being delivered */
 	struct iovec iov[NET_FRAME_PIECES_MAX];
 	_Alignas(struct virtio_net_hdr_v1) uint8_t frame[NET_FRAME_MAX];
 };
@@ -178,8 +172,8 @@ static void complete_frame(struct virtio_net *net, uint16_t parts)
 
 	header->num_buffers = htole16(parts);
 	virtq_chain_write(net->device.memory, &net->first, 0, header, HEADER_SIZE);
-	for (uint16_t i = 0; i < parts; i++)
-		virtqueue_push(queue, net->parts[i].head, net->parts[i].written);
+	/* Section 5.1.6.4.1: the driver is to find num_buffers of them as soon as it finds one. */
+	virtqueue_push_many(queue, net->parts, parts);
 	count(&net->counters.rx_frames, 1);
 	count(&net->counters.rx_bytes, net->frame_size - HEADER_SIZE);
 	net->frame_size = 0;
@@ -203,7 +197,7 @@ static enum outcome deliver(struct virtio_net *net)
 			virtqueue_unpop(queue, parts);
 		if (outcome != DONE)
 			return outcome;
-		net->parts[parts++] = (struct part){chain->head, written};
+		net->parts[parts++] = (struct virtq_used){chain->head, written};
 		done += written;
 	}
 	if (done < net->frame_size) {
