@@ -311,6 +311,13 @@ static void net_serve_queue(struct virtio_device *device, unsigned index)
 		transmit(net);
 }
 
+/* The driver has stopped the queue while its frames waited: room for them would be told for ever. */
+static void forget_waiting(struct virtio_net *net)
+{
+	net->tx_waits = false;
+	watch(net, net->watched & ~(uint32_t)EPOLLOUT);
+}
+
 /* Frames come, or may be sent again. */
 static void on_backend(void *opaque, uint32_t events)
 {
@@ -326,8 +333,12 @@ static void on_backend(void *opaque, uint32_t events)
 	/* An end that nobody reads up to would be told for ever. */
 	if ((events & (EPOLLERR | EPOLLHUP)) && !(live && receiving))
 		lose_backend(net, 0);
-	if (live && net->tx_waits && device->queues[QUEUE_TX].ready && (events & ~EPOLLIN))
-		transmit(net);
+	if (live && net->tx_waits && (events & ~EPOLLIN)) {
+		if (device->queues[QUEUE_TX].ready)
+			transmit(net);
+		else
+			forget_waiting(net);
+	}
 	if (live && receiving) {
 		if (device->queues[QUEUE_RX].ready)
 			receive(net);
