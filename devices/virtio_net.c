@@ -83,6 +83,8 @@ static void lose_backend(struct virtio_net *net, int error)
 		    error ? ": " : "", error ? strerrordesc_np(-error) : "");
 	event_source_remove(net->source);
 	net->source = NULL;
+	if (net->tx_waits) /* the driver kicks for later frames only */
+		virtio_device_kick_queue(&net->device, QUEUE_TX);
 	net->tx_waits = false;
 	atomic_store(&net->counters.link_up, false);
 	net->config.status = htole16(le16toh(net->config.status) & ~VIRTIO_NET_S_LINK_UP);

@@ -344,6 +344,21 @@ static void the_link_goes_down_with_the_backend(void **state)
 	assert_int_equal(net_counters(f).tx_dropped, 1);
 }
 
+static void what_waits_for_the_backend_is_dropped_when_it_goes(void **state)
+{
+	struct net_fixture *f = *state;
+	unsigned sent = stall(state);
+
+	/* It finds no buffer: there is no reading up to the end. */
+	network_send(f, NULL, 1, 100);
+	assert_true(waits_for(EPOLLOUT));
+	close(f->network);
+	f->network = -1;
+
+	assert_true(NET_WAIT(f, tx_dropped, sent - net_counters(f).tx_frames));
+	assert_int_equal(ring_used_index(&f->driver.rings[TX]), sent);
+}
+
 static void what_came_before_the_end_is_delivered(void **state)
 {
 	struct net_fixture *f = net_start(state, 0);
@@ -417,6 +432,7 @@ int main(void)
 		NET_TEST(a_reset_forgets_what_waits),
 		NET_TEST(resets_and_traffic_at_the_same_time_do_no_harm),
 		NET_TEST(the_link_goes_down_with_the_backend),
+		NET_TEST(what_waits_for_the_backend_is_dropped_when_it_goes),
 		NET_TEST(what_came_before_the_end_is_delivered),
 		NET_TEST(a_backend_that_ends_before_the_driver_comes_is_a_link_down),
 		NET_TEST(a_turn_moves_some_frames_and_comes_back),
