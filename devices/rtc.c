@@ -49,6 +49,8 @@
 #define HOUR_PM         0x80u
 #define ALARM_ANY       0xc0u /* this and above matches every value */
 #define SECONDS_PER_DAY 86400
+#define FIRST_SECOND    (-62167219200ll) /* 0000-01-01 00:00:00: four digits show no other year */
+#define LAST_SECOND     253402300799ll   /* 9999-12-31 23:59:59 */
 #define ALARM_RECHECK_S 60 /* no look farther ahead: it costs, and the host's clock may be set */
 
 struct rtc {
@@ -80,10 +82,17 @@ static int64_t now_ns(const struct rtc *rtc)
 	return rtc->clock.now_ns(rtc->clock.opaque);
 }
 
+static int64_t second_in_range(int64_t second)
+{
+	if (second < FIRST_SECOND)
+		return FIRST_SECOND;
+	return second < LAST_SECOND ? second : LAST_SECOND;
+}
+
 /* The guest's seconds since 1970 when the host's clock says @now. */
 static int64_t guest_second(const struct rtc *rtc, int64_t now)
 {
-	return now / (int64_t)NS_PER_SEC + rtc->offset;
+	return second_in_range(now / (int64_t)NS_PER_SEC + rtc->offset);
 }
 
 /* The period of the periodic interrupt, or 0. */
@@ -324,16 +333,15 @@ static struct tm time_shown(const struct rtc *rtc, int64_t now)
 	time_t second = guest_second(rtc, now);
 	struct tm shown;
 
-	if (!clock_runs(rtc))
+	if (!clock_runs(rtc) || !gmtime_r(&second, &shown))
 		return rtc->held;
-	gmtime_r(&second, &shown);
 	return shown;
 }
 
 /* Makes the guest's clock show @tm now. Whatever the guest wrote is brought into range. */
 static void set_time(struct rtc *rtc, struct tm tm, int64_t now)
 {
-	rtc->offset = timegm(&tm) - now / (int64_t)NS_PER_SEC;
+	rtc->offset = second_in_range(timegm(&tm)) - now / (int64_t)NS_PER_SEC;
 	forget_past(rtc, now);
 }
 
@@ -403,10 +411,10 @@ static void write_time(struct rtc *rtc, uint8_t index, uint8_t value, int64_t no
 		tm.tm_mon = decode(rtc, value) - 1;
 		break;
 	case REG_YEAR:
-		tm.tm_year = year / 100 * 100 + decode(rtc, value) - 1900;
+		tm.tm_year = year / 100 * 100 + decode(rtc, value) % 100 - 1900;
 		break;
 	default:
-		tm.tm_year = decode(rtc, value) * 100 + year % 100 - 1900;
+		tm.tm_year = decode(rtc, value) % 100 * 100 + year % 100 - 1900;
 		break;
 	}
 	if (clock_runs(rtc))

@@ -2,11 +2,11 @@
  * An MC146818 real-time clock with 128 bytes of CMOS memory (2 ports: index, data).
  *
  * The clock shows UTC from the host. Setting it stores an offset to the host's clock, which lasts
- * until rtc_destroy(); the host's clock is never touched. BCD or binary, 24 or 12 hours, century in
- * register 0x32. The update-in-progress flag is set for the last RTC_UPDATE_NS of each second: who
- * sees it clear can read all registers without a roll-over in between. Alarm, update and periodic
- * interrupts go to an eventfd (edge); a timer runs only while one of them is enabled and none waits
- * to be seen.
+ * until rtc_destroy(); the host's clock is never touched. Years go from 0 to 9999; a date outside
+ * becomes the first or the last there is. BCD or binary, 24 or 12 hours, century in register 0x32.
+ * The update-in-progress flag is set for the last RTC_UPDATE_NS of each second: who sees it clear
+ * can read all registers without a roll-over in between. Alarm, update and periodic interrupts go
+ * to an eventfd (edge); a timer runs only while one of them is enabled and none waits to be seen.
  *
  * Any thread may call in; a lock inside guards the state.
  */

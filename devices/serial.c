@@ -162,15 +162,12 @@ int serial_irq_fd(const struct serial *serial)
 /*
  * Offers the waiting output to the host. The lock is held, but not while the host works, for it may
  * have locks of its own. One thread does so at a time, which keeps the bytes in order; another one
- * that comes meanwhile leaves its work to the first.
+ * that comes meanwhile leaves its bytes to the first. Once the host has refused some, only the host
+ * itself brings about another try: else a guest that writes on would keep the thread here.
  */
 static void flush_output(struct serial *serial)
 {
-	if (serial->flushing) {
-		serial->flush_again = true;
-		return;
-	}
-	if (serial->output.count == 0)
+	if (serial->flushing || serial->output.count == 0)
 		return;
 	serial->flushing = true;
 	do {
@@ -197,6 +194,7 @@ static void flush_output(struct serial *serial)
 void serial_host_writable(struct serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);
+	serial->flush_again = true; /* the thread that flushes may have been refused just before */
 	flush_output(serial);
 	update_interrupt(serial);
 	pthread_mutex_unlock(&serial->lock);

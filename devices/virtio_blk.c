@@ -58,7 +58,6 @@ struct virtio_blk {
 	struct virtio_blk_config config;
 
 	/* The rest is guarded by device.lock. */
-	unsigned in_flight;
 	bool draining; /* a reset is waiting: nothing is started, only it touches io */
 	pthread_cond_t drained;
 	bool pushed; /* since the driver was last signalled */
@@ -183,7 +182,7 @@ static void io_done(struct block_request *io, int result)
 			    (unsigned long long)io->offset, strerrordesc_np(-result));
 	if (status == VIRTIO_BLK_S_OK && io->op == BLOCK_OP_READ)
 		request->data_written = request->data_room;
-	blk->in_flight--;
+	blk->device.in_flight--;
 	complete(blk, request, status);
 }
 
@@ -193,7 +192,7 @@ static uint8_t submit(struct virtio_blk *blk, struct blk_request *request)
 	/* Only transfers pin guest memory; the others may take long, and swap need not wait. */
 	if (request->io.op != BLOCK_OP_READ && request->io.op != BLOCK_OP_WRITE)
 		leave_gate(blk, request);
-	blk->in_flight++;
+	blk->device.in_flight++;
 	block_io_submit(blk->io, &request->io);
 	return PENDING;
 }
@@ -446,13 +445,13 @@ static int drain(struct virtio_blk *blk, uint64_t deadline)
 		return result;
 	blk->draining = true;
 	block_io_abandon(blk->io, true);
-	while (blk->in_flight > 0 && !result) {
+	while (blk->device.in_flight > 0 && !result) {
 		pthread_mutex_unlock(lock);
 		result = block_io_wait(blk->io, deadline);
 		pthread_mutex_lock(lock);
 		block_io_reap(blk->io);
 	}
-	if (blk->in_flight == 0) {
+	if (blk->device.in_flight == 0) {
 		block_io_abandon(blk->io, false);
 		result = 0;
 	}

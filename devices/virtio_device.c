@@ -37,6 +37,7 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_device_
 	device->config_generation = 0;
 	atomic_store(&device->interrupt_status, 0);
 	device->irq_fd = -1;
+	device->in_flight = 0;
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
 		device->kick_fds[i] = -1;
 		device->queues[i] = (struct virtqueue){

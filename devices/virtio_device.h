@@ -71,6 +71,7 @@ struct virtio_device {
 	int irq_fd; /* eventfd wired to the guest's GSI; owned by the transport */
 	int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds that lead to serve_queue(); the transport's */
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
+	unsigned in_flight; /* requests that the host works on: their buffers are in use */
 	struct log_ratelimit guest_errors;
 };
 

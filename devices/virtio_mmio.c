@@ -250,7 +250,7 @@ static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
 	case VIRTIO_MMIO_QUEUE_NUM_MAX:
 		return queue ? queue->size_max : 0;
 	case VIRTIO_MMIO_QUEUE_READY:
-		return queue && queue->ready;
+		return queue && (queue->ready || device->in_flight > 0);
 	case VIRTIO_MMIO_STATUS:
 		return device->status;
 	case VIRTIO_MMIO_CONFIG_GENERATION:
@@ -339,6 +339,10 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 	virtio_device_set_status(mmio->device, (uint8_t)value);
 }
 
+/*
+ * A driver that stops a queue reads QueueReady back before it puts the memory to another use
+ * (section 4.2.2.2): it reads 1, and nobody waits here, as long as transfers are under way.
+ */
 static void write_queue_ready(struct virtio_mmio *mmio, struct virtqueue *queue, uint32_t value)
 {
 	struct virtio_device *device = mmio->device;

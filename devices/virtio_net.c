@@ -23,12 +23,6 @@ enum {
 /* Frames of one direction in one turn of the event loop: some megabytes of the largest. */
 #define TURN_FRAMES_MAX 64u
 
-/* A buffer that has taken a part of the frame being delivered. */
-struct part {
-	uint16_t head;
-	uint32_t written;
-};
-
 struct counters {
 	_Atomic uint64_t rx_frames, rx_bytes, rx_dropped;
 	_Atomic uint64_t tx_frames, tx_bytes, tx_dropped;
@@ -49,7 +43,7 @@ struct virtio_net {
 	bool tx_waits;     /* the backend takes nothing at present */
 	size_t frame_size; /* of what was received and awaits buffers, with its header; 0: nothing */
 	struct virtq_chain first, chain;
-	struct part parts[QUEUE_SIZE];
+	struct virtq_used parts[QUEUE_SIZE]; /* buffers that have taken the frame being delivered */
 	struct iovec iov[NET_FRAME_PIECES_MAX];
 	_Alignas(struct virtio_net_hdr_v1) uint8_t frame[NET_FRAME_MAX];
 };
@@ -89,6 +83,8 @@ static void lose_backend(struct virtio_net *net, int error)
 		    error ? ": " : "", error ? strerrordesc_np(-error) : "");
 	event_source_remove(net->source);
 	net->source = NULL;
+	if (net->tx_waits) /* the driver kicks for later frames only */
+		virtio_device_kick_queue(&net->device, QUEUE_TX);
 	net->tx_waits = false;
 	atomic_store(&net->counters.link_up, false);
 	net->config.status = htole16(le16toh(net->config.status) & ~VIRTIO_NET_S_LINK_UP);
@@ -178,8 +174,8 @@ static void complete_frame(struct virtio_net *net, uint16_t parts)
 
 	header->num_buffers = htole16(parts);
 	virtq_chain_write(net->device.memory, &net->first, 0, header, HEADER_SIZE);
-	for (uint16_t i = 0; i < parts; i++)
-		virtqueue_push(queue, net->parts[i].head, net->parts[i].written);
+	/* Section 5.1.6.4.1: the driver is to find num_buffers of them as soon as it finds one. */
+	virtqueue_push_many(queue, net->parts, parts);
 	count(&net->counters.rx_frames, 1);
 	count(&net->counters.rx_bytes, net->frame_size - HEADER_SIZE);
 	net->frame_size = 0;
@@ -203,7 +199,7 @@ static enum outcome deliver(struct virtio_net *net)
 			virtqueue_unpop(queue, parts);
 		if (outcome != DONE)
 			return outcome;
-		net->parts[parts++] = (struct part){chain->head, written};
+		net->parts[parts++] = (struct virtq_used){chain->head, written};
 		done += written;
 	}
 	if (done < net->frame_size) {
@@ -317,6 +313,13 @@ static void net_serve_queue(struct virtio_device *device, unsigned index)
 		transmit(net);
 }
 
+/* The driver has stopped the queue while its frames waited: room for them would be told for ever. */
+static void forget_waiting(struct virtio_net *net)
+{
+	net->tx_waits = false;
+	watch(net, net->watched & ~(uint32_t)EPOLLOUT);
+}
+
 /* Frames come, or may be sent again. */
 static void on_backend(void *opaque, uint32_t events)
 {
@@ -332,8 +335,12 @@ static void on_backend(void *opaque, uint32_t events)
 	/* An end that nobody reads up to would be told for ever. */
 	if ((events & (EPOLLERR | EPOLLHUP)) && !(live && receiving))
 		lose_backend(net, 0);
-	if (live && net->tx_waits && device->queues[QUEUE_TX].ready && (events & ~EPOLLIN))
-		transmit(net);
+	if (live && net->tx_waits && (events & ~EPOLLIN)) {
+		if (device->queues[QUEUE_TX].ready)
+			transmit(net);
+		else
+			forget_waiting(net);
+	}
 	if (live && receiving) {
 		if (device->queues[QUEUE_RX].ready)
 			receive(net);

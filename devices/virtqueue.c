@@ -265,23 +265,47 @@ bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation)
 	return queue->ready && queue->generation == generation;
 }
 
+static int write_used(struct virtqueue *queue, uint16_t index, const struct virtq_used *used)
+{
+	struct vring_used_elem element = {
+		.id = htole32(used->head),
+		.len = htole32(used->written),
+	};
+	gpa_t entry = queue->used + RING_ENTRIES +
+		      sizeof(element) * (uint64_t)(index & (queue->size - 1));
+
+	if (used->head >= queue->size)
+		return -EINVAL;
+	if (guest_memory_write(queue->memory, entry, &element, sizeof(element)))
+		return break_queue(queue);
+	return 0;
+}
+
+int virtqueue_push_many(struct virtqueue *queue, const struct virtq_used *used, uint16_t count)
+{
+	uint16_t index = (uint16_t)(queue->next_used + count);
+
+	if (!queue->ready || queue->broken || count > queue->size)
+		return -EINVAL;
+	for (uint16_t i = 0; i < count; i++) {
+		int result = write_used(queue, (uint16_t)(queue->next_used + i), &used[i]);
+
+		if (result)
+			return result;
+	}
+	/* The store releases: who sees the index sees the elements, and what the chains hold. */
+	if (guest_memory_store(queue->memory, queue->used + RING_INDEX, sizeof(index), index))
+		return break_queue(queue);
+	/* Reached or passed after 65536 pushes: the distance is lost. */
+	if ((uint16_t)(queue->last_signalled_used - queue->next_used - 1) < count)
+		queue->last_signalled_valid = false;
+	queue->next_used = index;
+	return 0;
+}
+
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written)
 {
-	struct vring_used_elem element = {.id = htole32(head), .len = htole32(written)};
-	gpa_t entry = queue->used + RING_ENTRIES +
-		      sizeof(element) * (uint64_t)(queue->next_used & (queue->size - 1));
-	uint16_t index = (uint16_t)(queue->next_used + 1);
-
-	if (!queue->ready || queue->broken || head >= queue->size)
-		return -EINVAL;
-	/* The store releases: who sees the index sees the element, and what the chain was given. */
-	if (guest_memory_write(queue->memory, entry, &element, sizeof(element)) ||
-	    guest_memory_store(queue->memory, queue->used + RING_INDEX, sizeof(index), index))
-		return break_queue(queue);
-	queue->next_used = index;
-	if (index == queue->last_signalled_used) /* 65536 pushed: the distance is lost */
-		queue->last_signalled_valid = false;
-	return 0;
+	return virtqueue_push_many(queue, &(struct virtq_used){head, written}, 1);
 }
 
 bool virtqueue_needs_interrupt(struct virtqueue *queue)

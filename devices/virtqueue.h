@@ -86,8 +86,17 @@ void virtqueue_unpop(struct virtqueue *queue, uint16_t count);
  */
 bool virtqueue_is_current(const struct virtqueue *queue, uint32_t generation);
 
-/* Gives a chain back with @written bytes of its writable part filled. 0 or -EINVAL (broken). */
+/* A chain to give back, with @written bytes of its writable part filled. */
+struct virtq_used {
+	uint16_t head;
+	uint32_t written;
+};
+
+/* Gives a chain back. 0 or -EINVAL (broken). */
 int virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);
+
+/* Gives @count chains back: the driver sees none of them, then all. 0 or -EINVAL (broken). */
+int virtqueue_push_many(struct virtqueue *queue, const struct virtq_used *used, uint16_t count);
 
 /* True if the driver wants an interrupt for what was pushed since the last call. */
 bool virtqueue_needs_interrupt(struct virtqueue *queue);

@@ -243,14 +243,17 @@ static enum vsock_outcome receive_response(struct vsock_connection *connection)
 	return VSOCK_KEEP;
 }
 
-/* False: the guest claims to have consumed what was never sent, or takes back what it said. */
+/*
+ * False: the guest claims to have consumed what was never sent. A count behind the last one is of a
+ * packet that another one overtook in the guest, which fills them in before it queues them.
+ */
 static bool take_credit(struct vsock_connection *connection, const struct vsock_packet *packet)
 {
 	uint32_t consumed = packet->fwd_cnt - connection->peer_fwd_cnt;
 	uint32_t in_flight = connection->sent - connection->peer_fwd_cnt;
 
 	if (consumed > in_flight)
-		return false;
+		return (int32_t)consumed < 0;
 	if (consumed || packet->buf_alloc != connection->peer_buf_alloc)
 		connection->credit_asked = false;
 	connection->peer_fwd_cnt = packet->fwd_cnt;

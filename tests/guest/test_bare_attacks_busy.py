@@ -126,8 +126,7 @@ class Endings(AttackCase):
         for _ in range(3 * BURST):
             self.assertTrue(self.reset(guest, 4, False))
         self.assertIn(b"panicked", guest.errors)
-        windows = int(time.monotonic() - start) // INTERVAL + 1
-        self.assertLessEqual(guest.errors.count(b"panicked"), BURST * windows)
+        self.assertLessEqual(guest.errors.count(b"panicked"), BURST + (time.monotonic() - start) // INTERVAL + 1)
 
     def test_triple_faults_again_and_again(self):
         """A supervisor starts the guest anew each time: status 1, and nothing left of it."""
@@ -166,17 +165,18 @@ class Noise(AttackCase):
         network.Tap(self)
         guest = self.attacker("--net", "tap=tap0", "--vsock", f"{self.directory}/v",
                               "--console", f"file={self.directory}/output")
+        start = time.monotonic()
         rounds = guest.serial.command(f"attack noise {self.SECONDS}", timeout=120)["rounds"]
         self.assert_runs(guest)
         lines = guest.errors.decode().splitlines()
         kinds = collections.Counter(re.match(r"ebb: warning: ([\w-]+)", line).group(1) for line in lines)
         print(f"noise: {rounds} rounds, {len(lines)} lines: {dict(kinds)}")
-        self.assertGreater(max(kinds.values()), BURST)
+        self.assertGreaterEqual(max(kinds.values()), BURST)
         self.assertGreater(len(kinds), 5)
-        # The windows of the limit, and one more for a machine that is slower than its clock.
+        most = BURST + (time.monotonic() - start) // INTERVAL + 1
         for kind, count in kinds.items():
             with self.subTest(kind):
-                self.assertLessEqual(count, BURST * (self.SECONDS // INTERVAL + 2), kind)
+                self.assertLessEqual(count, most, kind)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,21 @@
 
 #include <cmocka.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
 #include "vmm/base/size.h"
+
+#define DAY_NS (24 * 3600 * NS_PER_SEC)
+
+static uint64_t now_ns = DAY_NS;
+
+uint64_t __wrap_clock_monotonic_ns(void);
+
+uint64_t __wrap_clock_monotonic_ns(void)
+{
+	return now_ns;
+}
 
 static void expect_size(const char *text, uint64_t expected)
 {
@@ -107,6 +119,34 @@ static void a_burst_of_messages_is_limited(void **state)
 	assert_int_equal(passed, LOG_RATELIMIT_BURST);
 }
 
+static void a_day_of_messages_is_limited(void **state)
+{
+	struct log_ratelimit limit = {0};
+	uint64_t end = now_ns + DAY_NS;
+	unsigned passed = 0;
+	(void)state;
+
+	for (; now_ns < end; now_ns += NS_PER_SEC)
+		passed += log_ratelimit_pass(&limit);
+
+	assert_in_range(passed, 24 * 60, 24 * 60 + LOG_RATELIMIT_BURST);
+}
+
+static void a_quiet_while_lets_a_burst_pass_again(void **state)
+{
+	struct log_ratelimit limit = {0};
+	unsigned passed = 0;
+	(void)state;
+
+	while (log_ratelimit_pass(&limit))
+		;
+	now_ns += DAY_NS;
+	while (log_ratelimit_pass(&limit))
+		passed++;
+
+	assert_int_equal(passed, LOG_RATELIMIT_BURST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +158,8 @@ int main(void)
 		cmocka_unit_test(an_error_without_a_place_for_words_is_the_code_alone),
 		cmocka_unit_test(an_endless_error_text_is_cut),
 		cmocka_unit_test(a_burst_of_messages_is_limited),
+		cmocka_unit_test(a_day_of_messages_is_limited),
+		cmocka_unit_test(a_quiet_while_lets_a_burst_pass_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

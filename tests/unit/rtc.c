@@ -148,6 +148,48 @@ static void setting_the_time_stores_an_offset(void **state)
 	assert_time(fixture->rtc, (uint8_t[]){0x20, 0x00, 0x01, 0x01, 0x00, 0x00, 0x01});
 }
 
+static void set_often(struct rtc *rtc, uint8_t index, uint8_t value)
+{
+	for (unsigned i = 0; i < 5000; i++)
+		set(rtc, index, value);
+}
+
+static void a_year_that_cannot_be_leaves_the_century_alone(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set_often(fixture->rtc, 9, 0xff);
+	assert_int_equal(get(fixture->rtc, 0x32), 0x20);
+	set(fixture->rtc, 0xb, B_24_HOURS | B_BINARY);
+	set_often(fixture->rtc, 9, 0xff);
+	assert_int_equal(get(fixture->rtc, 0x32), 20);
+	set(fixture->rtc, 0xb, B_24_HOURS | B_BINARY | B_SET);
+	set_often(fixture->rtc, 9, 0xff);
+	assert_int_equal(get(fixture->rtc, 0x32), 20);
+}
+
+static void the_date_ends_with_the_year_9999(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set_often(fixture->rtc, 8, 0xff); /* each time some years */
+	assert_time(fixture->rtc, (uint8_t[]){0x99, 0x99, 0x12, 0x31, 0x23, 0x59, 0x59});
+	fixture->now += 2 * SECOND;
+	assert_time(fixture->rtc, (uint8_t[]){0x99, 0x99, 0x12, 0x31, 0x23, 0x59, 0x59});
+	set_time(fixture->rtc, (uint8_t[]){0x20, 0x26, 0x11, 0x20, 0x17, 0x05, 0x09});
+	assert_time(fixture->rtc, (uint8_t[]){0x20, 0x26, 0x11, 0x20, 0x17, 0x05, 0x09});
+}
+
+static void the_date_begins_with_the_year_0(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set_often(fixture->rtc, 8, 0); /* each time December of the year before */
+	assert_time(fixture->rtc, (uint8_t[]){0, 0, 1, 1, 0, 0, 0});
+	fixture->now -= 2 * SECOND;
+	assert_time(fixture->rtc, (uint8_t[]){0, 0, 1, 1, 0, 0, 0});
+}
+
 static void the_offset_survives_a_reset(void **state)
 {
 	struct fixture *fixture = *state;
@@ -452,6 +494,9 @@ int main(void)
 		RTC_TEST(shows_twelve_hours_on_demand),
 		RTC_TEST(goes_on_with_the_host),
 		RTC_TEST(setting_the_time_stores_an_offset),
+		RTC_TEST(a_year_that_cannot_be_leaves_the_century_alone),
+		RTC_TEST(the_date_ends_with_the_year_9999),
+		RTC_TEST(the_date_begins_with_the_year_0),
 		RTC_TEST(the_offset_survives_a_reset),
 		RTC_TEST(the_set_bit_stops_the_clock),
 		RTC_TEST(a_field_can_be_set_while_the_clock_runs),

@@ -26,6 +26,8 @@ struct host {
 	atomic_uint room_notices;
 	struct serial *serial;
 	bool calls_back; /* offers input from inside write() */
+	bool hammered;   /* the guest writes on while write() runs */
+	unsigned offers; /* calls of write() */
 };
 
 struct fixture {
@@ -40,6 +42,8 @@ static size_t host_write(void *opaque, const uint8_t *data, size_t length)
 
 	if (host->calls_back)
 		serial_receive(host->serial, (const uint8_t *)"r", 1);
+	if (++host->offers < 100 && host->hammered)
+		serial_bus_ops.write(host->serial, UART_TX, 'h', 1);
 	if (length > credit)
 		length = credit;
 	memcpy(host->taken + host->count, data, length);
@@ -228,6 +232,19 @@ static void nothing_is_lost_under_back_pressure(void **state)
 
 	for (unsigned i = 0; i < STREAM_LENGTH; i++)
 		assert_int_equal(fixture->host.taken[i], (uint8_t)i);
+}
+
+static void a_host_that_refuses_is_left_alone_until_it_asks(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->host.credit = 0;
+	fixture->host.hammered = true;
+	out(fixture, UART_TX, 'x');
+	assert_int_equal(fixture->host.offers, 1);
+
+	serial_host_writable(fixture->serial);
+	assert_int_equal(fixture->host.offers, 2);
 }
 
 static void the_host_may_call_in_while_it_takes_output(void **state)
@@ -508,6 +525,7 @@ int main(void)
 		SERIAL_TEST(waiting_output_survives_fifo_reset_and_machine_reset),
 		SERIAL_TEST(the_transmitter_interrupts_when_the_host_has_taken_all),
 		SERIAL_TEST(nothing_is_lost_under_back_pressure),
+		SERIAL_TEST(a_host_that_refuses_is_left_alone_until_it_asks),
 		SERIAL_TEST(the_host_may_call_in_while_it_takes_output),
 		SERIAL_TEST(input_is_read_in_order),
 		SERIAL_TEST(input_takes_sixteen_bytes_with_fifo_and_one_without),

@@ -20,7 +20,9 @@ add_library(ebb_virtio_net_fixture STATIC virtio_net_fixture.c)
 target_link_libraries(ebb_virtio_net_fixture PUBLIC ebb_virtio_driver ebb_net_pair)
 ebb_c_test(net_header unit ebb_devices)
 ebb_c_test(virtio_net unit ebb_virtio_net_fixture)
+target_link_options(test_virtio_net PRIVATE -Wl,--wrap=guest_memory_store)
 ebb_c_test(virtio_net_flow unit ebb_virtio_net_fixture)
+target_link_options(test_virtio_net_flow PRIVATE -Wl,--wrap=event_source_modify)
 
 # vsock and the console.
 add_library(ebb_vsock_fixture STATIC vsock_fixture.c)

@@ -92,12 +92,35 @@ static void device_works_after_such_a_reset(void **state)
 	assert_int_equal(blk_word_at(f, DATA), 7);
 }
 
+static void a_stopped_queue_is_told_as_such_when_its_transfers_have_ended(void **state)
+{
+	struct fixture *f = start_and_hold(state);
+	uint32_t ready_meanwhile;
+	uint64_t deadline;
+
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_SEL, 0);
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_READY, 0);
+	ready_meanwhile = virtio_driver_read(&f->driver, VIRTIO_MMIO_QUEUE_READY);
+	atomic_store(&held, false);
+	assert_int_equal(ready_meanwhile, 1);
+
+	deadline = clock_monotonic_ns() + 5 * NS_PER_SEC;
+	while (virtio_driver_read(&f->driver, VIRTIO_MMIO_QUEUE_READY)) {
+		assert_true(clock_monotonic_ns() < deadline);
+		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	}
+	assert_int_equal(ring_used_index(f->ring), 0);
+	virtio_driver_setup_queue(&f->driver, 0, VIRTIO_DRIVER_QUEUE_SIZE);
+	assert_int_equal(blk_read(f, 7, 512), VIRTIO_BLK_S_OK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BLK_POOL(reset_with_a_limit_gives_up_on_transfers),
 		BLK_POOL(abandoned_requests_are_not_reported),
 		BLK_POOL(device_works_after_such_a_reset),
+		BLK_POOL(a_stopped_queue_is_told_as_such_when_its_transfers_have_ended),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

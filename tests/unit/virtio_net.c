@@ -12,6 +12,26 @@
 
 #include "vmm/base/log.h"
 
+/* Buffers per frame in a test that looks at each value that a used index takes. */
+#define PIECES     3u
+#define USED_INDEX 2u
+
+static _Atomic gpa_t watched_index;
+static atomic_uint torn_frames;
+
+int __real_guest_memory_store(const struct guest_memory *memory, gpa_t gpa, unsigned size,
+			      uint64_t value);
+int __wrap_guest_memory_store(const struct guest_memory *memory, gpa_t gpa, unsigned size,
+			      uint64_t value);
+
+int __wrap_guest_memory_store(const struct guest_memory *memory, gpa_t gpa, unsigned size,
+			      uint64_t value)
+{
+	if (gpa && gpa == atomic_load(&watched_index) && value % PIECES)
+		atomic_fetch_add(&torn_frames, 1);
+	return __real_guest_memory_store(memory, gpa, size, value);
+}
+
 static void offers_what_the_backend_can_do(void **state)
 {
 	struct net_fixture *f = *state;
@@ -180,6 +200,26 @@ static void receives_a_frame_over_several_buffers(void **state)
 	assert_int_equal(ring_used_index(&f->driver.rings[RX]), 3);
 }
 
+/* Section 5.1.6.4.1: a driver that sees one buffer of a frame as used sees them all. */
+static void the_buffers_of_a_frame_are_used_together(void **state)
+{
+	struct net_fixture *f = net_start(state, MERGEABLE);
+
+	for (unsigned n = 0; n < 2 * PIECES; n++)
+		driver_add_buffer(f, n, 1000);
+	atomic_store(&torn_frames, 0);
+	atomic_store(&watched_index, f->driver.rings[RX].used + USED_INDEX);
+	virtio_driver_kick(&f->driver, RX);
+	for (unsigned frame = 1; frame <= 2; frame++) {
+		network_send(f, NULL, 5, 2500);
+		assert_true(NET_WAIT(f, rx_frames, frame));
+	}
+	atomic_store(&watched_index, 0);
+
+	assert_int_equal(ring_used_index(&f->driver.rings[RX]), 2 * PIECES);
+	assert_int_equal(atomic_load(&torn_frames), 0);
+}
+
 static void fills_every_segment_of_a_buffer(void **state)
 {
 	struct net_fixture *f = net_start(state, 0);
@@ -314,6 +354,7 @@ int main(void)
 		NET_TEST(drops_frames_that_make_no_sense_and_goes_on),
 		NET_TEST(receives_a_frame),
 		NET_TEST(receives_a_frame_over_several_buffers),
+		NET_TEST(the_buffers_of_a_frame_are_used_together),
 		NET_TEST(fills_every_segment_of_a_buffer),
 		NET_TEST(leaves_alone_what_lies_behind_the_frame),
 		NET_TEST(the_driver_gets_checksum_and_segment_fields),

@@ -21,6 +21,29 @@ static void nap(void)
 	nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
 }
 
+/* What the loop last was to wait for at the backend, in each test's device. */
+static _Atomic uint32_t watched;
+
+int __real_event_source_modify(struct event_source *source, uint32_t events);
+int __wrap_event_source_modify(struct event_source *source, uint32_t events);
+
+int __wrap_event_source_modify(struct event_source *source, uint32_t events)
+{
+	atomic_store(&watched, events);
+	return __real_event_source_modify(source, events);
+}
+
+/* Waits until the backend is watched for @events: false if it does not become so. */
+static bool waits_for(uint32_t events)
+{
+	for (unsigned naps = 0; naps < 250; naps++) {
+		if (atomic_load(&watched) == events)
+			return true;
+		nap();
+	}
+	return false;
+}
+
 static void a_frame_waits_for_a_buffer(void **state)
 {
 	struct net_fixture *f =
@@ -109,26 +132,52 @@ static void a_frame_too_long_for_all_buffers_is_dropped(void **state)
 	assert_int_equal(net_counters(f).rx_dropped, 1);
 }
 
-static void frames_wait_for_a_backend_that_takes_none(void **state)
+/* The driver sends more than the socket takes, as many as the ring holds: how many. */
+static unsigned stall(void **state)
 {
 	struct net_fixture *f = *state;
 	const int small = 8192;
-	uint8_t frame[2048];
 	unsigned sent = 0;
 
 	assert_int_equal(setsockopt(f->backend.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
 			 0);
+	atomic_store(&watched, 0);
 	net_start(state, VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX));
-	/* More than the socket takes, as many as the ring holds. */
 	for (; sent < VIRTIO_DRIVER_QUEUE_SIZE; sent++)
 		driver_send(f, NULL, 1, 1500);
-	nap();
+	assert_true(waits_for(EPOLLIN | EPOLLOUT));
 	assert_in_range(net_counters(f).tx_frames, 1, sent - 1);
+	return sent;
+}
+
+static void frames_wait_for_a_backend_that_takes_none(void **state)
+{
+	struct net_fixture *f = *state;
+	unsigned sent = stall(state);
+	uint8_t frame[2048];
 
 	for (unsigned i = 0; i < sent; i++)
 		assert_int_equal(network_receive(f, NULL, frame, sizeof(frame)), 1500);
 	assert_true(NET_WAIT(f, tx_frames, sent));
 	assert_int_equal(net_counters(f).tx_dropped, 0);
+}
+
+static void a_backend_is_not_waited_for_when_the_queue_has_stopped(void **state)
+{
+	struct net_fixture *f = *state;
+	uint8_t frame[2048];
+
+	stall(state);
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_SEL, TX);
+	virtio_driver_write(&f->driver, VIRTIO_MMIO_QUEUE_READY, 0);
+	while (recv(f->network, frame, sizeof(frame), 0) > 0)
+		;
+	assert_true(waits_for(EPOLLIN));
+
+	/* The queue comes back empty, and works. */
+	virtio_driver_setup_queue(&f->driver, TX, VIRTIO_DRIVER_QUEUE_SIZE);
+	driver_send(f, NULL, 7, 99);
+	assert_int_equal(network_receive(f, NULL, frame, sizeof(frame)), 99);
 }
 
 /* The driver's request makes the device ask for a reset. */
@@ -295,6 +344,21 @@ static void the_link_goes_down_with_the_backend(void **state)
 	assert_int_equal(net_counters(f).tx_dropped, 1);
 }
 
+static void what_waits_for_the_backend_is_dropped_when_it_goes(void **state)
+{
+	struct net_fixture *f = *state;
+	unsigned sent = stall(state);
+
+	/* It finds no buffer: there is no reading up to the end. */
+	network_send(f, NULL, 1, 100);
+	assert_true(waits_for(EPOLLOUT));
+	close(f->network);
+	f->network = -1;
+
+	assert_true(NET_WAIT(f, tx_dropped, sent - net_counters(f).tx_frames));
+	assert_int_equal(ring_used_index(&f->driver.rings[TX]), sent);
+}
+
 static void what_came_before_the_end_is_delivered(void **state)
 {
 	struct net_fixture *f = net_start(state, 0);
@@ -357,6 +421,7 @@ int main(void)
 		NET_TEST(a_frame_too_long_for_its_buffer_is_dropped),
 		NET_TEST(a_frame_too_long_for_all_buffers_is_dropped),
 		NET_TEST(frames_wait_for_a_backend_that_takes_none),
+		NET_TEST(a_backend_is_not_waited_for_when_the_queue_has_stopped),
 		NET_TEST(a_frame_without_a_whole_header_breaks_the_device),
 		NET_TEST(a_frame_with_a_writable_part_breaks_the_device),
 		NET_TEST(an_empty_frame_breaks_the_device),
@@ -367,6 +432,7 @@ int main(void)
 		NET_TEST(a_reset_forgets_what_waits),
 		NET_TEST(resets_and_traffic_at_the_same_time_do_no_harm),
 		NET_TEST(the_link_goes_down_with_the_backend),
+		NET_TEST(what_waits_for_the_backend_is_dropped_when_it_goes),
 		NET_TEST(what_came_before_the_end_is_delivered),
 		NET_TEST(a_backend_that_ends_before_the_driver_comes_is_a_link_down),
 		NET_TEST(a_turn_moves_some_frames_and_comes_back),

@@ -114,6 +114,51 @@ static void push_refuses_a_head_that_cannot_be(void **state)
 	assert_int_equal(ring_used_index(&fixture->ring), 0);
 }
 
+/* @count chains through the queue, given back together. */
+static int push_together(struct fixture *fixture, uint16_t count)
+{
+	struct virtq_used used[SIZE];
+
+	for (uint16_t i = 0; i < count; i++) {
+		add(fixture);
+		assert_int_equal(virtqueue_pop(&fixture->queue, &fixture->chain), 1);
+		used[i] = (struct virtq_used){fixture->chain.head, 100u + i};
+	}
+	return virtqueue_push_many(&fixture->queue, used, count);
+}
+
+static void pushing_several_fills_the_used_ring_in_their_order(void **state)
+{
+	struct fixture *fixture = *state;
+	uint16_t head;
+	uint32_t written;
+
+	advance_to(fixture, SIZE - 1); /* the ring's end is between the first and the second */
+	assert_int_equal(push_together(fixture, 3), 0);
+
+	assert_int_equal(ring_used_index(&fixture->ring), SIZE + 2);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(ring_take_used(&fixture->ring, &head, &written));
+		assert_int_equal(head, (SIZE - 1 + i) % SIZE);
+		assert_int_equal(written, 100 + i);
+	}
+	assert_false(ring_take_used(&fixture->ring, &head, &written));
+}
+
+static void pushing_several_shows_none_if_one_cannot_be(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct virtq_used used[] = {{0, 1}, {SIZE, 1}};
+
+	add(fixture);
+	add(fixture);
+	virtqueue_pop(&fixture->queue, &fixture->chain);
+	virtqueue_pop(&fixture->queue, &fixture->chain);
+
+	assert_int_equal(virtqueue_push_many(&fixture->queue, used, 2), -EINVAL);
+	assert_int_equal(ring_used_index(&fixture->ring), 0);
+}
+
 static void indices_wrap_at_65536(void **state)
 {
 	struct fixture *fixture = *state;
@@ -233,6 +278,31 @@ static void interrupts_when_a_whole_round_went_by_unlooked(void **state)
 	ring_set_used_event(&fixture->ring, 30000);
 	for (unsigned i = 0; i < 65537; i++)
 		cycle(fixture);
+
+	assert_true(virtqueue_needs_interrupt(&fixture->queue));
+}
+
+static void interrupts_when_several_pass_the_event_together(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ring_set_used_event(&fixture->ring, 4);
+	push_together(fixture, 4);
+	assert_false(virtqueue_needs_interrupt(&fixture->queue));
+	push_together(fixture, 4);
+	assert_true(virtqueue_needs_interrupt(&fixture->queue));
+	push_together(fixture, 4);
+	assert_false(virtqueue_needs_interrupt(&fixture->queue));
+}
+
+static void interrupts_when_several_leap_over_a_whole_round(void **state)
+{
+	struct fixture *fixture = *state;
+
+	ring_set_used_event(&fixture->ring, 30000);
+	for (unsigned i = 0; i < 65535; i++)
+		cycle(fixture);
+	push_together(fixture, 3); /* from one behind where it was looked at to two ahead */
 
 	assert_true(virtqueue_needs_interrupt(&fixture->queue));
 }
@@ -470,6 +540,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		EVENT_TEST(push_fills_the_used_ring),
 		EVENT_TEST(push_refuses_a_head_that_cannot_be),
+		EVENT_TEST(pushing_several_fills_the_used_ring_in_their_order),
+		EVENT_TEST(pushing_several_shows_none_if_one_cannot_be),
 		EVENT_TEST(indices_wrap_at_65536),
 		EVENT_TEST(a_full_ring_across_the_wrap_is_no_leap),
 		EVENT_TEST(interrupts_when_the_event_is_reached),
@@ -480,6 +552,8 @@ int main(void)
 		EVENT_TEST(interrupts_across_the_wrap),
 		EVENT_TEST(interrupts_for_the_last_element_before_the_wrap),
 		EVENT_TEST(interrupts_when_a_whole_round_went_by_unlooked),
+		EVENT_TEST(interrupts_when_several_pass_the_event_together),
+		EVENT_TEST(interrupts_when_several_leap_over_a_whole_round),
 		FLAG_TEST(interrupts_unless_the_flag_forbids),
 		FLAG_TEST(ignores_the_used_event_without_event_index),
 		EVENT_TEST(an_empty_ring_asks_for_the_next_kick),

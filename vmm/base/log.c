@@ -63,10 +63,14 @@ DEFINE_LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG)
 bool log_ratelimit_pass(struct log_ratelimit *limit)
 {
 	uint64_t now = clock_monotonic_ns();
-	uint64_t start = atomic_load(&limit->window_start_ns);
+	uint64_t until = atomic_load(&limit->spent_until_ns);
+	uint64_t from;
 
-	if (now - start > LOG_RATELIMIT_INTERVAL_NS &&
-	    atomic_compare_exchange_strong(&limit->window_start_ns, &start, now))
-		atomic_store(&limit->in_window, 0);
-	return atomic_fetch_add(&limit->in_window, 1) < LOG_RATELIMIT_BURST;
+	do {
+		from = until > now ? until : now;
+		if (from - now > (LOG_RATELIMIT_BURST - 1) * LOG_RATELIMIT_INTERVAL_NS)
+			return false;
+	} while (!atomic_compare_exchange_weak(&limit->spent_until_ns, &until,
+					       from + LOG_RATELIMIT_INTERVAL_NS));
+	return true;
 }

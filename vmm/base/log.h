@@ -34,15 +34,15 @@ void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * Bounds what a guest can make ebb print: log_ratelimit_pass() lets LOG_RATELIMIT_BURST messages
- * pass each LOG_RATELIMIT_INTERVAL_NS and says false for the rest. Zero-initialise; any thread.
+ * Bounds what a guest can make ebb print, also in a day: log_ratelimit_pass() lets
+ * LOG_RATELIMIT_BURST messages pass, and one more for each LOG_RATELIMIT_INTERVAL_NS since; for the
+ * rest it says false. Zero-initialise; any thread.
  */
 #define LOG_RATELIMIT_BURST       10
-#define LOG_RATELIMIT_INTERVAL_NS 5000000000ull
+#define LOG_RATELIMIT_INTERVAL_NS 60000000000ull
 
 struct log_ratelimit {
-	_Atomic uint64_t window_start_ns;
-	atomic_uint in_window;
+	_Atomic uint64_t spent_until_ns; /* when all that has passed is made up for */
 };
 
 bool log_ratelimit_pass(struct log_ratelimit *limit);
