@@ -180,7 +180,7 @@ static unsigned char complete(EditLine *editor, int key)
 	(void)key;
 	el_get(editor, EL_CLIENTDATA, &line);
 	for (size_t i = 0; (candidate = line->options.candidate(line->options.opaque, i)); i++) {
-		if (strncmp(candidate, info->buffer, typed))
+		if (strncmp(candidate, info->buffer, typed) != 0)
 			continue;
 		if (!matches) {
 			first = candidate;
