@@ -41,11 +41,12 @@ static int parse_line(const char *line, uint32_t *port)
 	unsigned long value;
 	char *end;
 
-	if (strncasecmp(line, word, strlen(word)) || !isdigit((unsigned char)line[strlen(word)]))
+	if (strncasecmp(line, word, strlen(word)) != 0 ||
+	    !isdigit((unsigned char)line[strlen(word)]))
 		return -EPROTO;
 	errno = 0;
 	value = strtoul(line + strlen(word), &end, 10);
-	if (errno || value > UINT32_MAX || strcmp(end, *end == '\r' ? "\r" : ""))
+	if (errno || value > UINT32_MAX || strcmp(end, *end == '\r' ? "\r" : "") != 0)
 		return -EPROTO;
 	*port = (uint32_t)value;
 	return 1;

@@ -13,6 +13,9 @@ EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES $EBB_DEBIAN_PACKAGES qemu-utils"
 # For the man pages, completions and the Debian package.
 EBB_TEST_PACKAGES="$EBB_TEST_PACKAGES man-db mandoc zsh systemd mmdebstrap dpkg-dev"
 
+# Of tests/static.sh.
+EBB_STATIC_PACKAGES="clang-tidy cppcheck"
+
 # Of Linux guests in tests/soak.sh.
 EBB_SOAK_PACKAGES="stress-ng memtester"
 

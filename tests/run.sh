@@ -9,8 +9,9 @@
 # Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
 # and bare-guest tests with ASan and UBSan, engine tests with TSan, each fuzz target for a few seconds
 # (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests and two minutes of
-# tests/soak.sh (EBB_SOAK_SECONDS) included. A test that needs what this host lacks is skipped and says
-# why; with CI=true it fails instead. Build directories are in build/, or in $EBB_BUILD_ROOT.
+# tests/soak.sh (EBB_SOAK_SECONDS) included; tests/static.sh reads the source. A test that needs what
+# this host lacks is skipped and says why; with CI=true it fails instead. Build directories are in
+# build/, or in $EBB_BUILD_ROOT.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -71,6 +72,18 @@ run_tests() {
 	fi
 }
 
+# What the source's readers say is remembered like a failed test. Left out is the one that takes longer
+# than all the others together.
+check_source() {
+	say "read the source"
+	install_packages $EBB_STATIC_PACKAGES
+	if "$root/tests/static.sh" "$builds/release" clang-tidy cppcheck analyzer; then
+		results="${results}static:passed "
+	else
+		results="${results}static:FAILED "
+	fi
+}
+
 # The last run's output ends the script's; what was before is summed up above it.
 finish() {
 	case $results in
@@ -119,6 +132,7 @@ run_tests "$builds/fuzz" -L '^fuzz$'
 CC=clang build release "$builds/clang"
 run_tests "$builds/clang" -L '^unit$'
 build release "$builds/release"
+check_source
 
 before=$results
 say "so far: ${before:-nothing}"

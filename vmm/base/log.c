@@ -19,6 +19,13 @@ void log_copy_to(int fd)
 	atomic_store(&copy_fd, fd);
 }
 
+static void log_write(int fd, const char *line, size_t length)
+{
+	/* Nothing sensible is left to do when nobody reads it, or standard error is gone. */
+	if (write(fd, line, length) < 0)
+		return;
+}
+
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
 							   va_list args)
 {
@@ -38,11 +45,9 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	if ((size_t)length > sizeof(line) - 2)
 		length = sizeof(line) - 2;
 	line[length++] = '\n';
-	if (copy >= 0 && write(copy, line, (size_t)length) < 0)
-		copy = -1; /* nobody reads it */
-	/* Nothing sensible is left to do when standard error is gone. */
-	if (write(STDERR_FILENO, line, (size_t)length) < 0)
-		return;
+	if (copy >= 0)
+		log_write(copy, line, (size_t)length);
+	log_write(STDERR_FILENO, line, (size_t)length);
 }
 
 #define DEFINE_LOG_FUNCTION(name, level)                                                           \

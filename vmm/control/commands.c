@@ -353,7 +353,7 @@ static size_t spelled_by(const char *name, const char *const *words, size_t coun
 	while (used < count) {
 		size_t length = strlen(words[used]);
 
-		if (!length || strncmp(name, words[used], length))
+		if (!length || strncmp(name, words[used], length) != 0)
 			return 0;
 		name += length;
 		used++;

@@ -199,13 +199,16 @@ static void make_string_plain(json_t *string)
 	for (size_t i = 0; plain && i < length; used++) {
 		size_t bad = control_character(text + i);
 
-		plain[used] = bad ? '?' : text[i];
+		plain[used] = '?';
+		if (!bad)
+			plain[used] = text[i];
 		i += bad ? bad : 1;
 	}
 	json_string_setn(string, plain ? plain : "?", plain ? used : 1);
 	free(plain);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): no deeper than what jansson parses, 2048 levels */
 static void make_plain(json_t *value)
 {
 	const char *key;

@@ -409,7 +409,7 @@ bool control_socket_name_of(const char *file, char name[static VM_NAME_MAX + 1])
 {
 	size_t length = strlen(file);
 
-	if (length <= 5 || strcmp(file + length - 5, ".sock") || length - 5 > VM_NAME_MAX)
+	if (length <= 5 || strcmp(file + length - 5, ".sock") != 0 || length - 5 > VM_NAME_MAX)
 		return false;
 	memcpy(name, file, length - 5);
 	name[length - 5] = '\0';

@@ -172,9 +172,9 @@ static enum MHD_Result on_request(void *opaque, struct MHD_Connection *connectio
 
 	(void)version, (void)upload, (void)upload_size, (void)context;
 	/* Answered before a body is read: there is none that makes sense. */
-	if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
+	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET /metrics\n");
-	if (strcmp(url, "/metrics"))
+	if (strcmp(url, "/metrics") != 0)
 		return refuse(connection, MHD_HTTP_NOT_FOUND, "The metrics are at /metrics\n");
 	if (gather(opaque, &text, &length))
 		return refuse(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");

@@ -115,7 +115,7 @@ static int parse_disk_option(struct disk_config *disk, const char *option, struc
 				 "--disk %.80s: \"%.80s\": ebb reads raw disks only; qemu-img "
 				 "convert -O raw FILE NEW.raw makes one of an image",
 				 disk->path, option);
-	if (strncmp(option, "id=", 3))
+	if (strncmp(option, "id=", 3) != 0)
 		return error_say(
 			err, EINVAL,
 			"--disk %.80s: unknown option \"%.80s\"; there are ro, id=NAME and "

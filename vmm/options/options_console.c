@@ -61,7 +61,7 @@ int options_parse_vsock(struct vm_config *config, char *text, struct error *err)
 				 "--vsock %.120s: too long for a socket (%u bytes at most); use a "
 				 "shorter path",
 				 text, VSOCK_PATH_MAX);
-	if (next && (strncmp(next, "cid=", 4) || size_parse(next + 4, &cid) ||
+	if (next && (strncmp(next, "cid=", 4) != 0 || size_parse(next + 4, &cid) ||
 		     cid < VSOCK_GUEST_CID_MIN || cid > VSOCK_GUEST_CID_MAX))
 		return error_say(err, EINVAL,
 				 "--vsock %.120s: \"%.80s\" is not understood; write cid=N with N "

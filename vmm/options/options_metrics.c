@@ -77,7 +77,7 @@ int options_parse_metrics_public(struct vm_config *config, char *text, struct er
 {
 	bool on = !strcmp(text, "on");
 
-	if (!on && strcmp(text, "off"))
+	if (!on && strcmp(text, "off") != 0)
 		return error_say(err, EINVAL, "--metrics-public %.80s: give on or off", text);
 	config->metrics.is_public = on;
 	return 0;

@@ -150,13 +150,13 @@ static enum top_style say_state(const struct top_vm *vm, char *text, size_t size
 			 draw_percent(vm->operation.pages_done, vm->operation.pages_total));
 		return STYLE_GOOD;
 	}
-	if (strcmp(vm->state, "running")) {
+	if (strcmp(vm->state, "running") != 0) {
 		snprintf(text, size, "%s", vm->state);
 		return vm->reason[0] ? STYLE_BAD : STYLE_STRONG;
 	}
 	snprintf(text, size, "%s",
-		 strcmp(vm->swap_state, "disabled") && vm->swap_state[0] ? vm->swap_state
-									 : vm->state);
+		 strcmp(vm->swap_state, "disabled") != 0 && vm->swap_state[0] ? vm->swap_state
+									      : vm->state);
 	return STYLE_PLAIN;
 }
 

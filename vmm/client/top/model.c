@@ -28,8 +28,12 @@ static void copy_text(char *to, size_t size, const char *from)
 {
 	size_t length = 0;
 
-	for (; *from && length + 1 < size; from++)
-		to[length++] = *from >= ' ' && *from <= '~' ? *from : '?';
+	for (; *from && length + 1 < size; from++) {
+		to[length] = *from;
+		if (*from < ' ' || *from > '~')
+			to[length] = '?';
+		length++;
+	}
 	to[length] = '\0';
 }
 
@@ -219,7 +223,7 @@ static void take_operation(struct top_vm *vm, const json_t *swap)
 	}
 	json_object_foreach((json_t *)json_object_get(swap, "last"), key, entry)
 	{
-		if (strcmp(render_text(entry, "command"), vm->operation.command))
+		if (strcmp(render_text(entry, "command"), vm->operation.command) != 0)
 			continue;
 		take_report(&vm->operation, entry);
 		vm->operation.failed = json_is_true(json_object_get(entry, "cancelled")) ||

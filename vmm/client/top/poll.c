@@ -290,7 +290,7 @@ void top_poll_watch(struct top_poll *poll, const char *name, size_t cells)
 		cells = TOP_MAP_CELLS_MAX;
 	if (!strcmp(poll->watched, name) && poll->cells == cells)
 		return;
-	if (strcmp(poll->model->map.name, name))
+	if (strcmp(poll->model->map.name, name) != 0)
 		top_map_clear(&poll->model->map);
 	snprintf(poll->watched, sizeof(poll->watched), "%s", name);
 	poll->cells = cells;

@@ -100,7 +100,7 @@ static void show_cell(int row, int column, const struct top_cell *cell)
 	cchar_t shown;
 
 	if (setcchar(&shown, text, colours ? paint->attributes : paint->mono,
-		     colours ? (short)(cell->style + 1) : 0, NULL) != ERR)
+		     (short)(colours ? cell->style + 1 : 0), NULL) != ERR)
 		mvadd_wch(row, column, &shown); /* ERR in the last cell: it is shown all the same */
 }
 
