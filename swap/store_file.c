@@ -218,7 +218,7 @@ int store_file_open(const char *path, struct store_file *file, struct error *err
 
 int store_file_reserve(const char *path, int *fd, struct error *err)
 {
-	struct store_file file;
+	struct store_file file = {.fd = -1};
 	int result = open_path(path, &file, err);
 
 	if (result)
@@ -267,7 +267,7 @@ void store_file_close(struct store_file *file)
 int store_file_check(const char *path, struct error *err)
 {
 	static const uint8_t page[STORE_PAGE];
-	struct store_file file;
+	struct store_file file = {.fd = -1};
 	int result = open_path(path, &file, err);
 
 	if (result)

@@ -42,7 +42,7 @@ clang_tidy() {
 }
 
 clang_analyzer() {
-	tidy 2 '--checks=-bugprone-*,-cert-*,-concurrency-*,-misc-*,-performance-*,-portability-*,-readability-*'
+	tidy 1 '--checks=-bugprone-*,-cert-*,-concurrency-*,-misc-*,-performance-*,-portability-*,-readability-*'
 }
 
 cppcheck_() {
