@@ -21,6 +21,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
+#include "vmm/base/ring.h"
 
 struct block_uring {
 	struct block_io io;
@@ -290,23 +291,11 @@ static const struct block_io_ops uring_ops = {
 	.destroy = uring_destroy,
 };
 
-/* Kernels before 5.6 have rings that lack some of what is needed. */
-static int check_operations(struct io_uring *ring)
-{
-	static const int needed[] = {
-		IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
-		IORING_OP_WRITE, IORING_OP_FSYNC,  IORING_OP_FALLOCATE,
-	};
-	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
-	int result = probe ? 0 : -EOPNOTSUPP;
-
-	for (size_t i = 0; probe && i < ARRAY_SIZE(needed); i++) {
-		if (!io_uring_opcode_supported(probe, needed[i]))
-			result = -EOPNOTSUPP;
-	}
-	io_uring_free_probe(probe);
-	return result;
-}
+/* Kernels before 5.6 have rings that lack some of them. */
+static const uint8_t operations[] = {
+	IORING_OP_READV, IORING_OP_WRITEV,    IORING_OP_READ,         IORING_OP_WRITE,
+	IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_ASYNC_CANCEL,
+};
 
 int block_io_uring_create(const struct block_io *base, unsigned depth, struct block_io **out)
 {
@@ -318,13 +307,16 @@ int block_io_uring_create(const struct block_io *base, unsigned depth, struct bl
 	uring->io = *base;
 	uring->io.ops = &uring_ops;
 	uring->unsubmitted_tail = &uring->unsubmitted;
-	result = io_uring_queue_init(depth, &uring->ring, 0);
+	result = ring_create(&uring->ring, depth);
 	if (result)
 		goto free_uring;
-	result = check_operations(&uring->ring);
+	result = ring_check(&uring->ring, operations, ARRAY_SIZE(operations));
 	if (result)
 		goto exit_ring;
 	result = io_uring_register_eventfd(&uring->ring, base->event_fd);
+	if (result)
+		goto exit_ring;
+	result = ring_start(&uring->ring, operations, ARRAY_SIZE(operations));
 	if (result)
 		goto exit_ring;
 	result = block_io_pool_create(base, &uring->pool);

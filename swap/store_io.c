@@ -12,6 +12,7 @@
 #include "vmm/base/checked.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
+#include "vmm/base/ring.h"
 #include "vmm/base/thread.h"
 
 #define THREADS 4u
@@ -323,6 +324,20 @@ int store_io_wait(struct store_io_queue *queue, struct store_io_request *request
 	return request->result;
 }
 
+static const uint8_t operations[] = {IORING_OP_READ, IORING_OP_WRITE};
+
+static int set_up_ring(struct store_io_queue *queue, unsigned depth)
+{
+	int result = ring_create(&queue->ring, depth);
+
+	if (result)
+		return result;
+	result = ring_start(&queue->ring, operations, ARRAY_SIZE(operations));
+	if (result)
+		io_uring_queue_exit(&queue->ring);
+	return result;
+}
+
 int store_io_queue_create(struct store_io *io, unsigned depth, struct store_io_queue **out)
 {
 	struct store_io_queue *queue = calloc(1, sizeof(*queue));
@@ -335,7 +350,7 @@ int store_io_queue_create(struct store_io *io, unsigned depth, struct store_io_q
 	list_init(&queue->submitted);
 	pthread_cond_init(&queue->done, NULL);
 	/* No memory for a ring now: this queue does with the threads. */
-	queue->ring_is_set_up = io->uring && !io_uring_queue_init(depth, &queue->ring, 0);
+	queue->ring_is_set_up = io->uring && !set_up_ring(queue, depth);
 	*out = queue;
 	return 0;
 }
@@ -355,16 +370,11 @@ void store_io_queue_destroy(struct store_io_queue *queue)
 static int try_uring(void)
 {
 	struct io_uring ring;
-	struct io_uring_probe *probe;
-	int result = io_uring_queue_init(2, &ring, 0);
+	int result = ring_create(&ring, 2);
 
 	if (result)
 		return result;
-	probe = io_uring_get_probe_ring(&ring);
-	if (!probe || !io_uring_opcode_supported(probe, IORING_OP_READ) ||
-	    !io_uring_opcode_supported(probe, IORING_OP_WRITE))
-		result = -EOPNOTSUPP;
-	io_uring_free_probe(probe);
+	result = ring_check(&ring, operations, ARRAY_SIZE(operations));
 	io_uring_queue_exit(&ring);
 	return result;
 }

@@ -337,6 +337,16 @@ static size_t add_line(struct sandbox_file *file, enum serial_kind kind, const c
 	return path && (kind == SERIAL_PTY || kind == SERIAL_UNIX);
 }
 
+/* It ends with the VM; what does not is killed. */
+static bool has_passt(const struct vm_config *config)
+{
+	for (size_t i = 0; i < config->net_count; i++) {
+		if (config->nets[i].kind == NET_USER)
+			return true;
+	}
+	return false;
+}
+
 /* What must be opened now, and what is still to be done with files. */
 static int close_sandbox(struct run *run, struct error *err)
 {
@@ -349,7 +359,7 @@ static int close_sandbox(struct run *run, struct error *err)
 	if (config->metrics.kind == METRICS_UNIX)
 		files[count++] = (struct sandbox_file){config->metrics.path, SANDBOX_FILE_REMOVE};
 	if (config->vsock_path)
-		files[count++] = (struct sandbox_file){config->vsock_path, SANDBOX_FILE_REMOVE};
+		files[count++] = (struct sandbox_file){config->vsock_path, SANDBOX_FILE_CONNECT};
 	count += add_line(&files[count], config->serial, chardev_path(run->serial));
 	if (run->console_line)
 		count += add_line(&files[count], config->console, chardev_path(run->console_line));
@@ -359,7 +369,14 @@ static int close_sandbox(struct run *run, struct error *err)
 	notify_keep_open();
 	pressure_keep_open();
 	metrics_process_keep_open();
-	return sandbox_close(!config->sandbox_off, files, count, err);
+	return sandbox_close(!config->sandbox_off,
+			     &(struct sandbox_needs){
+				     .files = files,
+				     .count = count,
+				     .vsock = config->vsock_path,
+				     .may_signal = has_passt(config),
+			     },
+			     err);
 }
 
 static int serve(struct run *run, struct error *err)

@@ -1,6 +1,7 @@
 """The bare guest's network card behind passt itself."""
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import time
@@ -139,6 +140,17 @@ class PasstEnd(PasstCase):
         guest.signal(signal.SIGKILL)
         guest.wait()
         poll(self, lambda: ended(self.passt), "passt ends")
+
+    def test_passt_that_hangs_is_killed(self):
+        # Root's becomes another user, whom a root without capabilities cannot kill: it is to stay who it was.
+        wrapper = self.make_file("passt", content=f'#!/bin/sh\nexec {shutil.which("passt")} --runas 0 "$@"\n'.encode())
+        os.chmod(wrapper, 0o755)
+        path = {"PATH": f"{self.directory}:{os.environ['PATH']}"} if host.is_root() else {}
+        guest = self.start(swap=False, environment=path)
+        os.kill(self.passt, signal.SIGSTOP)
+        guest.ctl("quit")
+        self.assertEqual(guest.wait(), 0)
+        self.assertTrue(ended(self.passt))
 
     def test_the_machine_outlives_passt(self):
         guest = self.start()

@@ -1,4 +1,6 @@
 """ctl, console, ls and the control socket, with a bare guest behind them."""
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -6,7 +8,9 @@ import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -287,6 +291,25 @@ class VmTerminal(BareCase):
                 data += os.read(fd, 4096)
             else:
                 os.write(fd, b"#1 ping\n")
+        while select.select([fd], [], [], 1)[0]:
+            os.read(fd, 4096)
+        # Who reads late has the last lines, too.
+        os.write(fd, b"#2 ping\n")
+        while self.unread(fd) < len("@ok #2 pong"):
+            self.assertLess(time.monotonic(), deadline, "no answer")
+            time.sleep(0.02)
+        guest.ctl("quit")
+        time.sleep(1)
+        self.assertIsNone(guest.process.poll(), "it did not wait for its reader")
+        data = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(fd, 4096):
+                data += chunk
+        self.assertIn(b"@ok #2 pong", data)
+        self.assertEqual(guest.wait(), 0)
+
+    def unread(self, fd):
+        return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, struct.pack("i", 0)))[0]
 
 
 if __name__ == "__main__":

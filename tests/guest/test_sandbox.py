@@ -6,13 +6,17 @@ import contextlib
 import os
 import re
 import resource
+import select
 import shutil
 import signal
+import socket
 import stat
+import subprocess
 import tempfile
 import time
 
 import host
+import vsock
 from case import BareCase, MIB
 from ebb import ControlError, Ebb
 from terminal import Terminal
@@ -21,15 +25,15 @@ PROBE = os.environ.get("EBB_SANDBOX_PROBE_BINARY", "")
 ACTS = ["openat", "openat2", "socket", "connect", "bind", "execve", "fork", "clone", "ptrace", "process_vm_readv",
         "kill", "tgkill", "mmap", "mprotect", "ioctl", "kvm_run", "uffd", "io_uring_setup", "unshare", "bpf", "mount",
         "setuid", "keyctl", "madvise", "fcntl", "prctl"]
-# What each kind of thread is there for. A connection is a device's business (vsock).
+# What each kind of thread is there for.
 ALLOWED = {
     "main": {"uffd"},
     "vcpu": {"kvm_run"},
-    "io": {"connect"},
+    "io": set(),
     "monitor": {"uffd", "io_uring_setup"},
     "worker": {"uffd", "io_uring_setup"},
     "disk": set(),
-    "nursery": {"kvm_run", "uffd", "io_uring_setup", "connect"},
+    "nursery": {"kvm_run", "uffd", "io_uring_setup"},
 }
 CALLS = {"kvm_run": "ioctl", "uffd": "ioctl"}
 USER = 23456
@@ -43,6 +47,20 @@ def threads(pid):
             with open(f"/proc/{pid}/task/{thread}/status", encoding="utf-8") as file:
                 result.append(dict(re.findall(r"^(\w+):\s*(.*)$", file.read(), re.M)))
     return result
+
+
+def mount_lines(pid):
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as file:
+        return [line.split(" ", 5) for line in file]
+
+
+def mount_ids(pid):
+    return {fields[0] for fields in mount_lines(pid)}
+
+
+def mounts_of(pid):
+    """The rest of the line by the place where it is mounted."""
+    return {fields[4]: fields[5] for fields in mount_lines(pid)}
 
 
 class Walls(BareCase):
@@ -99,6 +117,11 @@ class Walls(BareCase):
     def test_disk_thread(self):
         self.step_on_all("disk", later=True)
 
+    def test_io_thread_with_vsock_connects(self):
+        guest = self.probe("io:connect", "--vsock", os.path.join(self.directory, "v"))
+        guest.serial.ready()
+        self.assertIn("probe: connect got through", guest.errors.decode())
+
     def test_the_message_names_the_thread(self):
         guest = self.probe("vcpu:openat")
         guest.wait()
@@ -107,16 +130,23 @@ class Walls(BareCase):
     def test_rights_that_are_left_without_the_filters(self):
         """Landlock, capabilities and namespaces stand for themselves, should a system call get through."""
         self.make_file("swap/victim", content=b"precious")
+        listeners = [self.listen(os.path.join(place, "listener")) for place in (self.swap_dir, self.directory)]
         guest = self.probe(f"rights:{self.swap_dir}")
         guest.serial.ready()
         found = dict(re.findall(r"probe: (.*): (\w+)$", guest.errors.decode(), re.M))
-        expected = {"mount": {"EPERM"}, "chown": {"EPERM", "EACCES"}, "hostname": {"EPERM"}, "unshare": {"EPERM"},
-                    "trace": {"EPERM"}}
-        abi = guest.ctl("status")["sandbox"]["landlock_abi"]
+        # In an empty file system there is nothing that could be refused.
+        expected = {"mount": {"EPERM", "ENOENT"}, "chown": {"EPERM", "EACCES", "ENOENT"}, "hostname": {"EPERM"},
+                    "unshare": {"EPERM"}, "trace": {"EPERM"}}
+        layers = guest.ctl("status")["sandbox"]
+        abi = layers["landlock_abi"]
         if abi >= 1:
-            expected.update({name: {"EACCES"} for name in ("read /etc/passwd", "create", "remove", "list", "execute")})
+            expected.update({name: {"EACCES", "ENOENT"}
+                             for name in ("read /etc/passwd", "create", "remove", "list", "execute")})
         if abi >= 3:
-            expected["truncate"] = {"EACCES"}
+            expected["truncate"] = {"EACCES", "ENOENT"}
+        if layers["empty_root"]:
+            expected.update({name: {"ENOENT"} for name in ("read /etc/passwd", "create", "remove", "execute",
+                                                           "truncate", "chown", "mount", "socket", "socket above")})
         if abi >= 4:
             expected.update(bind={"EACCES"}, connect={"EACCES"})
         else:
@@ -128,7 +158,55 @@ class Walls(BareCase):
             expected["signal"] = {"EPERM"}
         for name, errors in expected.items():
             self.assertIn(found.get(name), errors, name)
-        self.assertEqual(os.listdir(self.swap_dir), ["victim"])
+        self.assertEqual(set(os.listdir(self.swap_dir)), {"victim", "listener"})
+        if layers["empty_root"]:
+            for listener in listeners:
+                self.assert_unconnected(listener)
+
+    def test_sockets_beside_vsocks_are_reached_and_no_others(self):
+        place = self.make_dir("vsock")
+        beside, above = [self.listen(os.path.join(path, "listener")) for path in (place, self.directory)]
+        guest = self.probe(f"rights:{place}", "--vsock", os.path.join(place, "v"))
+        guest.serial.ready()
+        if not guest.ctl("status")["sandbox"]["empty_root"]:
+            self.skipTest("this host lets no root be changed")
+        found = dict(re.findall(r"probe: (socket.*): (\w+)$", guest.errors.decode(), re.M))
+        self.assertEqual(found, {"socket": "done", "socket above": "ENOENT"})
+        beside.accept()[0].close()
+        self.assert_unconnected(above)
+        guest.ctl("quit")
+        guest.wait()
+        self.assertEqual(os.listdir(place), ["listener"])
+
+    def listen(self, path):
+        listener = self.enter(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(20 * host.SLOWNESS)
+        return listener
+
+    def assert_unconnected(self, listener):
+        self.assertEqual(select.select([listener], [], [], 0)[0], [])
+
+    def test_where_the_root_stays_what_is_unmounted_outside_goes(self):
+        self.need_root("mounting")
+        place = self.make_dir("mounted")
+        subprocess.run(["mount", "-t", "tmpfs", "ebb-test", place], check=True)
+        self.addCleanup(subprocess.run, ["umount", "--lazy", place], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["mount", "--make-shared", place], check=True)
+        inner = os.path.join(place, "inner")
+        os.mkdir(inner)
+        subprocess.run(["mount", "-t", "tmpfs", "ebb-test", inner], check=True)
+        guest = self.probe("root:kept")
+        guest.serial.ready()
+        layers = guest.ctl("status")["sandbox"]
+        self.assertFalse(layers["empty_root"])
+        if layers["namespaces"] == "none":
+            self.skipTest("this host gives no namespaces")
+        self.assertIn("no empty root", guest.errors.decode())
+        self.assertIn(inner, mounts_of(guest.pid))
+        subprocess.run(["umount", inner], check=True)
+        self.assertNotIn(inner, mounts_of(guest.pid))
 
 
 class Layers(BareCase):
@@ -156,6 +234,7 @@ class Layers(BareCase):
         checks = {check["name"]: check for check in host.check()["checks"]}
         self.assertEqual(checks["sandbox_landlock"]["ok"], layers["landlock_abi"] > 0)
         self.assertEqual(checks["sandbox_namespaces"]["ok"], layers["namespaces"] != "none")
+        self.assertEqual(checks["sandbox_root"]["ok"], layers["empty_root"])
         self.assertTrue(checks["sandbox_seccomp"]["ok"])
 
     def test_namespaces_are_its_own(self):
@@ -185,11 +264,71 @@ class Layers(BareCase):
                 self.assertTrue(flags & os.O_CLOEXEC, os.readlink(f"/proc/{guest.pid}/fd/{fd}"))
 
     def test_no_directory_is_open_for_walking(self):
+        """Those that sockets are removed from are on mounts of their own, which have nothing above them."""
         guest = self.bare()
+        trees = mount_ids("self") | mount_ids(guest.pid)
         for fd in os.listdir(f"/proc/{guest.pid}/fd"):
             path = os.readlink(f"/proc/{guest.pid}/fd/{fd}")
-            if path.startswith("/") and not path.startswith("/proc/"):
-                self.assertFalse(os.path.isdir(path), path)
+            if not path.startswith("/") or path.startswith("/proc/") or not os.path.isdir(path):
+                continue
+            with open(f"/proc/{guest.pid}/fdinfo/{fd}", encoding="ascii") as file:
+                mount = re.search(r"^mnt_id:\s+(\d+)", file.read(), re.M).group(1)
+            self.assertNotIn(mount, trees, path)
+
+    def test_file_systems_of_the_host_are_out_of_sight(self):
+        guest = self.bare()
+        self.need_empty_root(guest)
+        self.assertEqual(list(mounts_of(guest.pid)), ["/"])
+        self.assertRegex(mounts_of(guest.pid)["/"], "^ro,.* - tmpfs ")
+        self.assertEqual(os.listdir(f"/proc/{guest.pid}/root/"), [])
+
+    def test_sockets_go_whatever_their_paths_look_like(self):
+        """Relative, through a link, through "..": all are removed at the end, and work before."""
+        for name in ("here", "real", "other"):
+            self.make_dir(name)
+        os.symlink(os.path.join(self.directory, "real"), os.path.join(self.directory, "link"))
+        here = os.path.join(self.directory, "here")
+        guest = self.bare("--vsock", "../link/v", "--metrics", f"{self.directory}/other/../link/m", "--control", "c",
+                          "--console", f"unix={self.directory}/link/../other/s", cwd=here)
+        places = [os.path.join(self.directory, path) for path in ("real/v", "real/m", "here/c", "other/s")]
+        for path in places:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+        with vsock.EchoServer(places[0], 1234):
+            self.assertEqual(guest.serial.command("vsock connect 1234 1000")["received"], 1000)
+        result = subprocess.run([host.BINARY, "ctl", "--socket", f"{here}/c", guest.name, "quit"], check=False)
+        self.assertEqual((result.returncode, guest.wait()), (0, 0))
+        for name in ("here", "real", "other"):
+            self.assertEqual(os.listdir(os.path.join(self.directory, name)), [])
+
+    def test_directories_may_go_before_their_sockets(self):
+        gone = self.make_dir("gone")
+        guest = self.bare("--console", f"unix={gone}/s")
+        shutil.rmtree(gone)
+        guest.ctl("quit")
+        self.assertEqual(guest.wait(), 0)
+
+    def test_root_without_the_right_to_namespaces(self):
+        """A user namespace that it may make and not map is none."""
+        self.need_root("giving up capabilities")
+        self.need("setpriv", "util-linux")
+        lacks = "-sys_admin,-setfcap"
+        guest = self.bare(prefix=["setpriv", "--bounding-set", lacks, "--inh-caps", lacks])
+        self.assertEqual(guest.ctl("status")["sandbox"]["namespaces"], "none")
+
+    def test_root_is_told_what_it_cannot_remove(self):
+        self.need_root("a directory of somebody else's")
+        theirs = self.make_dir("theirs")
+        os.chmod(theirs, 0o700)
+        os.chown(theirs, USER, USER)
+        guest = self.bare("--console", f"unix={theirs}/s")
+        self.assertIn(f"{theirs}/s: its directory is not", guest.errors.decode())
+        guest.ctl("quit")
+        self.assertEqual(guest.wait(), 0)
+
+    def need_empty_root(self, guest):
+        if not guest.ctl("status")["sandbox"]["empty_root"]:
+            self.skipTest("this host lets no root be changed")
 
 
 class Core(BareCase):

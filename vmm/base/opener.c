@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,10 +20,16 @@ union control {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
+/* Looks before it opens, which alone can do something to a device. */
 static int open_file(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat info;
+	int fd;
 
+	if (stat(path, &info))
+		return -errno;
+	fd = open(path, S_ISREG(info.st_mode) ? O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+					      : O_PATH | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/base/removal.h"
+
 #define BACKLOG       128
 #define LOCK_ATTEMPTS 100
 #define LOCK_NAP_NS   10000000
@@ -155,11 +157,11 @@ int unix_listener_remove(const struct unix_listener *listener)
 {
 	struct stat info;
 
-	if (lstat(listener->path, &info))
+	if (removal_lstat(listener->path, &info))
 		return errno == ENOENT ? 0 : -errno;
 	if (info.st_dev != listener->device || info.st_ino != listener->inode)
 		return 0;
-	return unlink(listener->path) && errno != ENOENT ? -errno : 0;
+	return removal_unlink(listener->path) && errno != ENOENT ? -errno : 0;
 }
 
 void unix_listener_close(struct unix_listener *listener)

@@ -31,7 +31,8 @@ static void check_landlock(struct check_report *report)
 
 static void check_namespaces(struct check_report *report)
 {
-	enum sandbox_namespaces found = sandbox_probe_namespaces();
+	bool empty_root;
+	enum sandbox_namespaces found = sandbox_probe_namespaces(&empty_root);
 	struct check_result *result = check_add(
 		report, "sandbox_namespaces", CHECK_OPTIONAL, found != SANDBOX_NO_NAMESPACES, "%s",
 		found == SANDBOX_NAMESPACES        ? "mounts, network, IPC and host name of its own"
@@ -41,6 +42,9 @@ static void check_namespaces(struct check_report *report)
 	if (found == SANDBOX_NO_NAMESPACES)
 		check_fix(result, "sudo sysctl user.max_user_namespaces=10000, and "
 				  "kernel.unprivileged_userns_clone=1 where that exists");
+	check_add(report, "sandbox_root", CHECK_OPTIONAL, empty_root, "%s",
+		  empty_root ? "the file system of a VM is empty"
+			     : "the host's sockets are protected by their owners' rights alone");
 }
 
 void check_sandbox(struct check_report *report)

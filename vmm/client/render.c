@@ -66,10 +66,12 @@ static void render_sandbox(FILE *out, const json_t *sandbox)
 		return;
 	snprintf(landlock, sizeof(landlock), abi ? "Landlock %d" : "no Landlock", abi);
 	if (json_is_true(json_object_get(sandbox, "on")))
-		snprintf(text, sizeof(text), "%s, %s, namespaces: %s, capabilities: %s",
+		snprintf(text, sizeof(text), "%s, %s, namespaces: %s, root: %s, capabilities: %s",
 			 json_is_true(json_object_get(sandbox, "seccomp")) ? "seccomp"
 									   : "no seccomp",
 			 landlock, render_text(sandbox, "namespaces"),
+			 json_is_true(json_object_get(sandbox, "empty_root")) ? "empty"
+									      : "the host's",
 			 json_integer_value(json_object_get(sandbox, "capabilities")) ? "some"
 										      : "none");
 	else

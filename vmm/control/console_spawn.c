@@ -65,7 +65,7 @@ static int set_attributes(posix_spawnattr_t *attributes, posix_spawn_file_action
 static int spawn_child(const char *name, const char *socket_path, pid_t *pid)
 {
 	const char *const argv[] = {"ebb",       "console", "--attached", "--socket",
-				    socket_path, name,      NULL};
+				    socket_path, "--",      name,         NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	int result = posix_spawn_file_actions_init(&actions);
@@ -127,6 +127,9 @@ static _Noreturn void run_spawner(int socket)
 			continue;
 		if (length != sizeof(request))
 			_exit(0);
+		/* From a VM that may have been taken over. */
+		request.name[sizeof(request.name) - 1] = '\0';
+		request.socket_path[sizeof(request.socket_path) - 1] = '\0';
 		/* To end a console that has just ended by itself. */
 		if (!request.name[0])
 			continue;

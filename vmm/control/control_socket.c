@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/removal.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/options/options.h"
 #include "vmm/sandbox/sandbox.h"
@@ -279,7 +280,8 @@ void control_socket_release(struct control_socket *socket)
 	if (result)
 		log_warning("%s: cannot be removed: %s", socket->path, strerrordesc_np(-result));
 	close(socket->listener.fd);
-	unlink(socket->lock_path); /* last: whoever locks the next one finds no socket of ours */
+	/* Last: whoever locks the next one finds no socket of ours. */
+	removal_unlink(socket->lock_path);
 	close(socket->lock_fd);
 	free(socket);
 }

@@ -254,19 +254,12 @@ static int judge(const char *path, const struct stat *info, struct error *err)
 	return info->st_size > CONFIG_FILE_MAX ? say_too_large(path, err) : 0;
 }
 
-/* Looks before it opens, which alone can do something to a device, and again at what it opened. */
 static int open_regular(const char *path, int *fd, struct error *err)
 {
 	struct stat info;
-	int opened;
+	int opened = opener_open(path);
 	int result;
 
-	if (stat(path, &info))
-		return error_errno(err, errno, "%.200s: read the configuration", path);
-	result = judge(path, &info, err);
-	if (result)
-		return result;
-	opened = opener_open(path);
 	if (opened < 0)
 		return error_errno(err, -opened, "%.200s: read the configuration", path);
 	if (fstat(opened, &info))

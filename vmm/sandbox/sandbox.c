@@ -16,9 +16,11 @@
 #include "swap/uffd.h"
 #include "vmm/base/io.h"
 #include "vmm/base/log.h"
+#include "vmm/base/removal.h"
 #include "vmm/base/size.h"
 #include "vmm/sandbox/sandbox_filter.h"
 #include "vmm/sandbox/sandbox_probe.h"
+#include "vmm/sandbox/sandbox_tree.h"
 
 #define DESCRIPTORS_MAX 4096u
 
@@ -94,40 +96,68 @@ static int enter_namespaces(enum sandbox_namespaces *entered)
 	uid_t user = geteuid();
 	gid_t group = getegid();
 
-	*entered = SANDBOX_NAMESPACES;
-	if (unshare(NAMESPACES)) {
-		/* Together: a kernel may allow the user namespace, and then nothing inside. */
-		if (unshare(CLONE_NEWUSER | NAMESPACES))
-			return -errno;
-		*entered = SANDBOX_USER_NAMESPACES;
-		if (map_user(user, group))
-			return -EACCES;
+	if (!unshare(NAMESPACES)) {
+		*entered = SANDBOX_NAMESPACES;
+		return 0;
 	}
-	/* What is mounted in here stays in here, and the reverse. */
-	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? -errno : 0;
+	/* Together: a kernel may allow the user namespace, and then nothing inside. */
+	if (unshare(CLONE_NEWUSER | NAMESPACES))
+		return -errno;
+	*entered = SANDBOX_USER_NAMESPACES;
+	return map_user(user, group) ? -EACCES : 0;
+}
+
+/*
+ * What is mounted in here stays in here; what is unmounted outside goes in here too, or it would
+ * only seem to go. -EOPNOTSUPP: all else is well, but the host's files are still to be seen.
+ */
+static int close_mounts(const struct sandbox_file *files, size_t count, struct error *err)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)) {
+		error_errno(err, errno, "MS_SLAVE");
+		return -EOPNOTSUPP;
+	}
+	if (sandbox_probe_keeps_root()) {
+		error_say(err, EOPNOTSUPP, "a test keeps it");
+		return -EOPNOTSUPP;
+	}
+	return sandbox_tree_close(files, count, err);
+}
+
+#define PROBED_ROOT 0x10 /* in the exit status: the root is empty, too */
+
+static int probe_in_child(bool root)
+{
+	enum sandbox_namespaces entered = SANDBOX_NO_NAMESPACES;
+
+	if (enter_namespaces(&entered))
+		return SANDBOX_NO_NAMESPACES;
+	return (int)entered | (root && !close_mounts(NULL, 0, NULL) ? PROBED_ROOT : 0);
 }
 
 /* A child tries first: half a step, a user namespace without its maps, cannot be taken back. */
-enum sandbox_namespaces sandbox_probe_namespaces(void)
+enum sandbox_namespaces sandbox_probe_namespaces(bool *empty_root)
 {
-	enum sandbox_namespaces entered = SANDBOX_NO_NAMESPACES;
 	pid_t child = fork();
 	int status = 0;
+	int found;
 
 	if (!child)
-		_exit(enter_namespaces(&entered) ? SANDBOX_NO_NAMESPACES : (int)entered);
+		_exit(probe_in_child(empty_root));
 	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	return child > 0 && WIFEXITED(status) ? (enum sandbox_namespaces)WEXITSTATUS(status)
-					      : SANDBOX_NO_NAMESPACES;
+	found = child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : SANDBOX_NO_NAMESPACES;
+	if (empty_root)
+		*empty_root = found & PROBED_ROOT;
+	return (enum sandbox_namespaces)(found & ~PROBED_ROOT);
 }
 
 static int close_namespaces(struct error *err)
 {
 	int result;
 
-	/* With the capability it cannot end half-way. */
-	if (geteuid() && sandbox_probe_namespaces() == SANDBOX_NO_NAMESPACES)
+	/* Root tries, too: it may lack the capabilities that it is known for. */
+	if (sandbox_probe_namespaces(NULL) == SANDBOX_NO_NAMESPACES)
 		return 0;
 	result = enter_namespaces(&sandbox_layers.namespaces);
 	if (!result)
@@ -136,6 +166,27 @@ static int close_namespaces(struct error *err)
 		return error_errno(err, -result, "sandbox: user namespace");
 	sandbox_layers.namespaces = SANDBOX_NO_NAMESPACES;
 	return 0;
+}
+
+static int close_root(const struct sandbox_needs *needs, struct error *err)
+{
+	struct error why;
+	int result;
+
+	if (sandbox_layers.namespaces == SANDBOX_NO_NAMESPACES)
+		return 0;
+	result = close_mounts(needs->files, needs->count, &why);
+	if (result == -EOPNOTSUPP) {
+		log_warning("sandbox: no empty root: %s; the host's sockets are protected by their "
+			    "owners' rights alone",
+			    why.text);
+		return 0;
+	}
+	if (result)
+		*err = why;
+	else
+		sandbox_layers.empty_root = true;
+	return result;
 }
 
 /* ---- capabilities ---- */
@@ -175,15 +226,44 @@ static int drop_capabilities(struct error *err)
 
 /* ---- all ---- */
 
-static int close_files(const struct sandbox_file *files, size_t count, struct error *err)
+/* *ruleset: for close_files(); -1 where there is no Landlock. */
+static int prepare_files(const struct sandbox_needs *needs, int *ruleset, struct error *err)
 {
 	sandbox_layers.landlock_abi = sandbox_files_abi();
+	*ruleset = -1;
 	if (!sandbox_layers.landlock_abi)
 		return 0;
-	return sandbox_files_close(files, count, err);
+	*ruleset = sandbox_files_prepare(sandbox_layers.landlock_abi, needs->files, needs->count,
+					 needs->may_signal, err);
+	return *ruleset < 0 ? *ruleset : 0;
 }
 
-static int close_calls(struct error *err)
+static int close_files(int ruleset, struct error *err)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) {
+		if (ruleset >= 0)
+			close(ruleset);
+		return error_errno(err, errno, "sandbox: PR_SET_NO_NEW_PRIVS");
+	}
+	sandbox_layers.no_new_privileges = true;
+	return ruleset < 0 ? 0 : sandbox_files_close(ruleset, err);
+}
+
+/* A root without capabilities is bound by the rights of files, those of other users' directories too. */
+static void tell_what_will_stay(const struct sandbox_needs *needs)
+{
+	for (size_t i = 0; i < needs->count; i++) {
+		const struct sandbox_file *file = &needs->files[i];
+
+		if (file->right != SANDBOX_FILE_READ && !removal_is_allowed(file->path))
+			log_warning("%s: its directory is not this VM's to write to once it runs, "
+				    "so the socket stays there when it ends; the next one with "
+				    "this path replaces it",
+				    file->path);
+	}
+}
+
+static int close_calls(bool vsock, struct error *err)
 {
 	if (sandbox_filter_probe()) {
 		log_warning("sandbox: this kernel has no seccomp filters: system calls are not "
@@ -191,10 +271,31 @@ static int close_calls(struct error *err)
 		return 0;
 	}
 	sandbox_layers.seccomp = true;
-	return sandbox_filter_close(err);
+	return sandbox_filter_close(vsock, err);
 }
 
-int sandbox_close(bool enabled, const struct sandbox_file *files, size_t count, struct error *err)
+static int close_rights(const struct sandbox_needs *needs, struct error *err)
+{
+	int ruleset;
+	int result = prepare_files(needs, &ruleset, err);
+
+	if (result)
+		return result;
+	result = close_namespaces(err);
+	if (!result)
+		result = close_root(needs, err);
+	if (result) {
+		if (ruleset >= 0)
+			close(ruleset);
+		return result;
+	}
+	result = close_files(ruleset, err);
+	if (!result)
+		result = drop_capabilities(err);
+	return result;
+}
+
+int sandbox_close(bool enabled, const struct sandbox_needs *needs, struct error *err)
 {
 	int result;
 
@@ -209,28 +310,22 @@ int sandbox_close(bool enabled, const struct sandbox_file *files, size_t count, 
 	}
 	sandbox_layers.on = true;
 	set_limits();
-	result = close_namespaces(err);
+	result = close_rights(needs, err);
 	if (result)
 		return result;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return error_errno(err, errno, "sandbox: PR_SET_NO_NEW_PRIVS");
-	sandbox_layers.no_new_privileges = true;
-	result = close_files(files, count, err);
-	if (!result)
-		result = drop_capabilities(err);
-	if (result)
-		return result;
+	tell_what_will_stay(needs);
 	sandbox_probe_rights();
-	return close_calls(err);
+	return close_calls(needs->vsock, err);
 }
 
 json_t *sandbox_status(void)
 {
 	static const char *const namespaces[] = {"none", "own", "own, in a user namespace"};
 
-	return json_pack("{s:b,s:b,s:i,s:s,s:b,s:I}", "on", sandbox_layers.on, "seccomp",
+	return json_pack("{s:b,s:b,s:i,s:s,s:b,s:b,s:I}", "on", sandbox_layers.on, "seccomp",
 			 sandbox_layers.seccomp, "landlock_abi", sandbox_layers.landlock_abi,
-			 "namespaces", namespaces[sandbox_layers.namespaces], "no_new_privileges",
+			 "namespaces", namespaces[sandbox_layers.namespaces], "empty_root",
+			 sandbox_layers.empty_root, "no_new_privileges",
 			 sandbox_layers.no_new_privileges, "capabilities",
 			 (json_int_t)sandbox_layers.capabilities);
 }

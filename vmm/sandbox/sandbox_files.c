@@ -10,13 +10,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/base/removal.h"
+
 /* Newer than some distributions' headers, where struct landlock_ruleset_attr is shorter, too. */
-#define FS_ABI_1    ((1ull << 13) - 1)
-#define FS_REFER    (1ull << 13) /* ABI 2 */
-#define FS_TRUNCATE (1ull << 14) /* 3 */
-#define FS_IOCTL    (1ull << 15) /* 5 */
-#define NET_ALL     3ull         /* 4: bind and connect TCP */
-#define SCOPE_ALL   3ull         /* 6: abstract sockets, signals */
+#define FS_ABI_1       ((1ull << 13) - 1)
+#define FS_REFER       (1ull << 13) /* ABI 2 */
+#define FS_TRUNCATE    (1ull << 14) /* 3 */
+#define FS_IOCTL       (1ull << 15) /* 5 */
+#define NET_ALL        3ull         /* 4: bind and connect TCP */
+#define SCOPE_ABSTRACT 1ull         /* 6: abstract sockets */
+#define SCOPE_SIGNAL   2ull         /* 6 */
 
 struct ruleset {
 	uint64_t files;
@@ -31,8 +34,8 @@ int sandbox_files_abi(void)
 	return abi > 0 ? (int)abi : 0;
 }
 
-/* Everything that this kernel can forbid. */
-static struct ruleset all_of(int abi, size_t *size)
+/* Everything that this kernel can forbid, but for signals if they are needed. */
+static struct ruleset all_of(int abi, bool may_signal, size_t *size)
 {
 	struct ruleset all = {.files = FS_ABI_1};
 
@@ -48,36 +51,30 @@ static struct ruleset all_of(int abi, size_t *size)
 		*size = 2 * sizeof(uint64_t);
 	}
 	if (abi >= 6) {
-		all.scope = SCOPE_ALL;
+		all.scope = SCOPE_ABSTRACT | (may_signal ? 0 : SCOPE_SIGNAL);
 		*size = 3 * sizeof(uint64_t);
 	}
 	return all;
 }
 
-/* What a rule is attached to: @path itself, or the directory that it is in. */
-static void place_of(const struct sandbox_file *file, char *place, size_t size)
+static uint64_t rights_of(const struct sandbox_file *file, uint64_t handled)
 {
-	const char *slash = strrchr(file->path, '/');
-
-	if (file->right == SANDBOX_FILE_READ)
-		snprintf(place, size, "%s", file->path);
-	else if (!slash)
-		snprintf(place, size, ".");
-	else
-		snprintf(place, size, "%.*s", slash == file->path ? 1 : (int)(slash - file->path),
-			 file->path);
+	if (file->right != SANDBOX_FILE_READ)
+		return LANDLOCK_ACCESS_FS_REMOVE_FILE;
+	/* FIONREAD of a pty is the driver's, and so a right of its own since ABI 5. */
+	return LANDLOCK_ACCESS_FS_READ_FILE | (handled & FS_IOCTL);
 }
 
-static int allow(int ruleset, const struct sandbox_file *file)
+static int allow(int ruleset, const struct sandbox_file *file, uint64_t handled)
 {
-	struct landlock_path_beneath_attr rule = {
-		.allowed_access = file->right == SANDBOX_FILE_READ ? LANDLOCK_ACCESS_FS_READ_FILE
-								   : LANDLOCK_ACCESS_FS_REMOVE_FILE,
-	};
+	struct landlock_path_beneath_attr rule = {.allowed_access = rights_of(file, handled)};
 	char place[PATH_MAX];
 	int result = 0;
 
-	place_of(file, place, sizeof(place));
+	if (file->right == SANDBOX_FILE_READ)
+		snprintf(place, sizeof(place), "%s", file->path);
+	else
+		removal_directory(file->path, place, sizeof(place));
 	rule.parent_fd = open(place, O_PATH | O_CLOEXEC);
 	if (rule.parent_fd < 0)
 		return errno == ENOENT ? 0 : -errno;
@@ -87,23 +84,34 @@ static int allow(int ruleset, const struct sandbox_file *file)
 	return result;
 }
 
-int sandbox_files_close(const struct sandbox_file *files, size_t count, struct error *err)
+int sandbox_files_prepare(int abi, const struct sandbox_file *files, size_t count, bool may_signal,
+			  struct error *err)
 {
 	size_t size;
-	const struct ruleset all = all_of(sandbox_files_abi(), &size);
+	const struct ruleset all = all_of(abi, may_signal, &size);
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &all, size, 0);
 	int result = 0;
 
 	if (fd < 0)
 		return error_errno(err, errno, "sandbox: landlock_create_ruleset");
 	for (size_t i = 0; !result && i < count; i++) {
-		result = allow(fd, &files[i]);
+		result = allow(fd, &files[i], all.files);
 		if (result)
 			error_errno(err, -result, "sandbox: a Landlock rule for %.200s",
 				    files[i].path);
 	}
-	if (!result && syscall(SYS_landlock_restrict_self, fd, 0))
-		result = error_errno(err, errno, "sandbox: landlock_restrict_self");
+	if (!result)
+		return fd;
 	close(fd);
+	return result;
+}
+
+int sandbox_files_close(int ruleset, struct error *err)
+{
+	int result = 0;
+
+	if (syscall(SYS_landlock_restrict_self, ruleset, 0))
+		result = error_errno(err, errno, "sandbox: landlock_restrict_self");
+	close(ruleset);
 	return result;
 }

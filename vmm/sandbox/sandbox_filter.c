@@ -20,18 +20,26 @@
 #include "vmm/sandbox/sandbox_filters.h"
 #include "vmm/sandbox/sandbox_probe.h"
 
-static const struct {
-	const char *name;
+struct program {
 	const struct sock_filter *code;
 	size_t count;
+};
+
+/* Of one kind: without vsock, and with it. */
+#define PROGRAMS(kind)                                                                             \
+	{                                                                                          \
+		{filter_##kind##_0, ARRAY_SIZE(filter_##kind##_0)},                                \
+			{filter_##kind##_1, ARRAY_SIZE(filter_##kind##_1)},                        \
+	}
+
+static const struct {
+	const char *name;
+	struct program programs[2];
 } table[SANDBOX_KINDS] = {
-	[SANDBOX_MAIN] = {"main", filter_0, ARRAY_SIZE(filter_0)},
-	[SANDBOX_VCPU] = {"vcpu", filter_1, ARRAY_SIZE(filter_1)},
-	[SANDBOX_IO] = {"io", filter_2, ARRAY_SIZE(filter_2)},
-	[SANDBOX_MONITOR] = {"monitor", filter_3, ARRAY_SIZE(filter_3)},
-	[SANDBOX_WORKER] = {"worker", filter_4, ARRAY_SIZE(filter_4)},
-	[SANDBOX_DISK] = {"disk", filter_5, ARRAY_SIZE(filter_5)},
-	[SANDBOX_NURSERY] = {"nursery", filter_6, ARRAY_SIZE(filter_6)},
+	[SANDBOX_MAIN] = {"main", PROGRAMS(0)},       [SANDBOX_VCPU] = {"vcpu", PROGRAMS(1)},
+	[SANDBOX_IO] = {"io", PROGRAMS(2)},           [SANDBOX_MONITOR] = {"monitor", PROGRAMS(3)},
+	[SANDBOX_WORKER] = {"worker", PROGRAMS(4)},   [SANDBOX_DISK] = {"disk", PROGRAMS(5)},
+	[SANDBOX_NURSERY] = {"nursery", PROGRAMS(6)},
 };
 
 /* Which kind a thread is, by the beginning of its name. */
@@ -113,18 +121,19 @@ static int take_violations(void)
 	return sigaction(SIGSYS, &action, NULL) ? -errno : 0;
 }
 
-static int load_programs(void)
+static int load_programs(bool vsock)
 {
 	for (int kind = 0; kind < SANDBOX_KINDS; kind++) {
-		struct sock_filter *code = malloc(table[kind].count * sizeof(*code));
+		const struct program *program = &table[kind].programs[vsock];
+		struct sock_filter *code = malloc(program->count * sizeof(*code));
 
 		if (!code)
 			return -ENOMEM;
-		memcpy(code, table[kind].code, table[kind].count * sizeof(*code));
-		for (size_t i = 0; i < table[kind].count; i++)
+		memcpy(code, program->code, program->count * sizeof(*code));
+		for (size_t i = 0; i < program->count; i++)
 			if (code[i].k == SANDBOX_OWN_PID)
 				code[i].k = (uint32_t)getpid();
-		programs[kind] = (struct sock_fprog){(unsigned short)table[kind].count, code};
+		programs[kind] = (struct sock_fprog){(unsigned short)program->count, code};
 	}
 	return 0;
 }
@@ -209,14 +218,14 @@ static int start_in_nursery(pthread_t *thread, const char *name, void *(*run)(vo
 	return birth.result;
 }
 
-int sandbox_filter_close(struct error *err)
+int sandbox_filter_close(bool vsock, struct error *err)
 {
 	const struct birth nursery_birth = {
 		.thread = &(pthread_t){0},
 		.name = "nursery",
 		.run = run_nursery,
 	};
-	int result = load_programs();
+	int result = load_programs(vsock);
 
 	if (!result)
 		result = take_violations();

@@ -9,6 +9,8 @@
 #ifndef EBB_VMM_SANDBOX_SANDBOX_FILTER_H
 #define EBB_VMM_SANDBOX_SANDBOX_FILTER_H
 
+#include <stdbool.h>
+
 #include "vmm/base/error.h"
 
 enum sandbox_kind {
@@ -30,9 +32,10 @@ int sandbox_filter_probe(void);
 
 /*
  * Starts the nursery, which thread_start() goes through from now on, and confines the calling thread,
- * the main one, for good. There are no other threads yet. 0, or -errno with @err.
+ * the main one, for good. There are no other threads yet. @vsock: the I/O thread connects to sockets.
+ * 0, or -errno with @err.
  */
-int sandbox_filter_close(struct error *err);
+int sandbox_filter_close(bool vsock, struct error *err);
 
 /* "vcpu", …: also the name of a thread of that kind, if all of them have one. */
 const char *sandbox_kind_name(enum sandbox_kind kind);

@@ -211,9 +211,24 @@ void sandbox_probe(enum sandbox_kind kind)
 	}
 }
 
+bool sandbox_probe_keeps_root(void)
+{
+	return wanted_of("root");
+}
+
 static void tell(const char *what, long result)
 {
 	log_info("probe: %s: %s", what, result < 0 ? strerrorname_np(errno) : "done");
+}
+
+/* Connects to the socket @name in @directory. */
+static void reach(const char *what, const char *directory, const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/%s", directory, name);
+	tell(what, connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address,
+			   sizeof(address)));
 }
 
 void sandbox_probe_rights(void)
@@ -247,6 +262,8 @@ void sandbox_probe_rights(void)
 				sizeof(address)));
 	tell("datagram", sendto(socket(AF_INET, SOCK_DGRAM, 0), "x", 1, 0,
 				(struct sockaddr *)&address, sizeof(address)));
+	reach("socket", directory, "listener");
+	reach("socket above", directory, "../listener");
 	tell("abstract", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&abstract,
 				 sizeof(abstract)));
 }

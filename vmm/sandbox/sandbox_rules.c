@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,12 +36,17 @@
 #define WORKER  (1u << SANDBOX_WORKER)
 #define DISK    (1u << SANDBOX_DISK)
 #define NURSERY (1u << SANDBOX_NURSERY)
+#define VSOCK   (1u << 31) /* if the VM has vsock alone */
 #define ALL     (MAIN | VCPU | IO | MONITOR | WORKER | DISK)
 #define SWAP    (MONITOR | WORKER)
 
 /* <linux/userfaultfd.h> is swap/uffd.c's alone: _IO, _IOR or _IOWR of type 0xAA, by number. */
 #define UFFD_TYPE 0xAAu
 #define UFFD_MASK 0xFFC0u /* type, and numbers below 0x40 */
+
+/* Linux 6.13; what glibc guards stacks by from 2.42 on. */
+#define GUARD_INSTALL 102
+#define GUARD_REMOVE  103
 
 #define NO_EXEC(index) SCMP_CMP(index, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)
 /* The kernel looks at 32 bits of these. */
@@ -88,6 +94,7 @@ static const struct rule rules[] = {
 	CALL_IF(ALL, mmap, NO_EXEC(2)), CALL_IF(ALL, mprotect, NO_EXEC(2)),
 	MADVISE(ALL, MADV_DONTNEED), MADVISE(ALL, MADV_FREE), MADVISE(ALL, MADV_NOHUGEPAGE),
 	MADVISE(ALL, MADV_DONTDUMP), MADVISE(ALL, MADV_DONTFORK),
+	MADVISE(ALL, GUARD_INSTALL), MADVISE(ALL, GUARD_REMOVE),
 	CALL(ALL, clock_gettime), CALL(ALL, clock_getres), CALL(ALL, gettimeofday), CALL(ALL, time),
 	CALL(ALL, nanosleep), CALL(ALL, clock_nanosleep), CALL(ALL, restart_syscall),
 	CALL(ALL, sched_yield), CALL(ALL, getcpu), CALL(ALL, sched_getaffinity),
@@ -127,7 +134,8 @@ static const struct rule rules[] = {
 	CALL(IO | MAIN, accept4), CALL(IO | MAIN, shutdown),
 	CALL(IO | MAIN, getsockopt), CALL(IO | MAIN, setsockopt),
 	CALL(IO | MAIN, getsockname), CALL(IO | MAIN, getpeername),
-	CALL_IF(IO, socket, IS(0, AF_UNIX)), CALL(IO, connect), /* vsock: no other socket there */
+	/* What a guest's program connects to is a socket by path, beside the VM's own. */
+	CALL_IF(IO | VSOCK, socket, IS(0, AF_UNIX)), CALL(IO | VSOCK, connect),
 	FCNTL(IO | MAIN | SWAP, F_DUPFD_CLOEXEC),
 	FCNTL(IO | MAIN | SWAP, F_GETFL), FCNTL(IO | MAIN | SWAP, F_SETFL),
 	FCNTL(IO | MAIN | SWAP, F_GETFD), FCNTL(IO | MAIN | SWAP, F_SETFD),
@@ -184,13 +192,15 @@ static void check(int result, const char *what)
 	exit(1);
 }
 
-static void add_rules(scmp_filter_ctx filter, enum sandbox_kind kind)
+static void add_rules(scmp_filter_ctx filter, enum sandbox_kind kind, bool vsock)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
 		const struct rule *rule = &rules[i];
 
 		/* Filters add up: whoever is born in the nursery can do no more than it. */
 		if (!(rule->kinds & 1u << kind) && kind != SANDBOX_NURSERY)
+			continue;
+		if (rule->kinds & VSOCK && !vsock)
 			continue;
 		/* A call that this libseccomp does not know, or this architecture has not. */
 		if (rule->call < 0)
@@ -205,7 +215,7 @@ static void add_rules(scmp_filter_ctx filter, enum sandbox_kind kind)
 		      "clone3");
 }
 
-static void print_filter(scmp_filter_ctx filter, enum sandbox_kind kind)
+static void print_filter(scmp_filter_ctx filter, enum sandbox_kind kind, bool vsock)
 {
 	struct sock_filter code[4096];
 	FILE *file = tmpfile();
@@ -219,7 +229,7 @@ static void print_filter(scmp_filter_ctx filter, enum sandbox_kind kind)
 	fclose(file);
 	if (count == 0 || count == ARRAY_SIZE(code))
 		check(-EFBIG, "filter");
-	printf("static const struct sock_filter filter_%d[] = {\n", (int)kind);
+	printf("static const struct sock_filter filter_%d_%d[] = {\n", (int)kind, vsock);
 	for (size_t i = 0; i < count; i++)
 		printf("\t{%#x, %u, %u, %#x},\n", code[i].code, code[i].jt, code[i].jf, code[i].k);
 	printf("};\n\n");
@@ -238,19 +248,25 @@ static void print_names(void)
 	printf("};\n");
 }
 
+static void compile(enum sandbox_kind kind, bool vsock)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+
+	if (!filter)
+		check(-ENOMEM, "filter");
+	check(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS),
+	      "architecture");
+	check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2), "binary tree");
+	add_rules(filter, kind, vsock);
+	print_filter(filter, kind, vsock);
+	seccomp_release(filter);
+}
+
 int main(void)
 {
 	for (int kind = 0; kind < SANDBOX_KINDS; kind++) {
-		scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-
-		if (!filter)
-			check(-ENOMEM, "filter");
-		check(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS),
-		      "architecture");
-		check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2), "binary tree");
-		add_rules(filter, (enum sandbox_kind)kind);
-		print_filter(filter, (enum sandbox_kind)kind);
-		seccomp_release(filter);
+		compile((enum sandbox_kind)kind, false);
+		compile((enum sandbox_kind)kind, true);
 	}
 	print_names();
 	return 0;
