@@ -190,11 +190,12 @@ free_swap:
 	return result;
 }
 
-/* Whatever runs on the worker ends early. The flag first: a job that begins now looks at it. */
+/* Whatever runs on the worker ends early. With the lock held: a job that begins later looks at it. */
 static void stop_operation(struct swap *swap)
 {
 	atomic_store(&swap->cancel, true);
-	atomic_store(&swap->job.stop, true);
+	if (swap->quit || !swap->job_goes_on)
+		atomic_store(&swap->job.stop, true);
 	atomic_store(&swap->tidy_job.stop, true);
 }
 

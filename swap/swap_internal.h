@@ -42,6 +42,7 @@ struct swap {
 	struct session *session;
 
 	atomic_bool cancel;
+	bool job_goes_on;          /* however often it is cancelled; guarded by lock */
 	struct pager_job job;      /* the running operation's, if it has one */
 	struct pager_job tidy_job; /* compaction; stopped when something else is requested */
 	int dump_fd;               /* SWAP_OP_DUMP: the worker closes it */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "memory/io_gate.h"
 #include "tests/engine/store_wrap.h"
 #include "tests/engine/vm.h"
 
@@ -170,6 +171,40 @@ static void bringing_in_from_a_disk_that_stands_still_can_be_cancelled(void **st
 	vm_operate(vm, SWAP_OP_DISABLE);
 }
 
+static bool is_closed(struct io_gate *gate)
+{
+	if (!io_gate_begin(gate))
+		return true;
+	io_gate_end(gate);
+	return false;
+}
+
+static void a_second_cancel_does_not_end_what_the_first_one_takes_back(void **state)
+{
+	struct vm *vm = *state;
+	struct io_gate *gate = guest_memory_io_gate(vm->memory);
+	struct error err;
+	int result;
+	assert_true(io_gate_begin(gate));
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
+	await(is_closed(gate));
+	hold_disk();
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	await(readers_waiting() > 0);
+
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	release_disk();
+	result = swap_wait(vm->swap, &err);
+	io_gate_end(gate);
+
+	assert_int_equal(result, -ECANCELED);
+	assert_non_null(strstr(err.text, "nothing is staged"));
+	assert_int_equal(vm_status(vm).state, SWAP_RESIDENT);
+	assert_int_equal(vm_status(vm).pages_swapped, 0);
+	assert_int_equal(vm_status(vm).pages_staged, 0);
+	vm_assert_holds(vm, 0, SWAPPED + STAGED);
+}
+
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -178,6 +213,7 @@ int main(void)
 		with_vm(faults_that_need_no_disk_are_answered_while_many_wait_for_it),
 		with_vm(discards_are_served_while_many_wait_for_the_disk),
 		with_vm(bringing_in_from_a_disk_that_stands_still_can_be_cancelled),
+		with_vm(a_second_cancel_does_not_end_what_the_first_one_takes_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
