@@ -373,7 +373,9 @@ static int do_dump(struct swap *swap, struct error *err)
 	new_job(swap, true);
 	swap_peek_access(swap, &access);
 	result = dump_memory(&access, swap->dump_fd, note_dump_progress, swap);
-	close(swap->dump_fd);
+	/* Some file systems tell of what could not be written only now. */
+	if (close(swap->dump_fd) && !result)
+		result = -errno;
 	if (result == -ECANCELED)
 		return error_say(err, ECANCELED, "dump-memory: cancelled; the file is incomplete");
 	if (result)
