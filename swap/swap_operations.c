@@ -80,7 +80,8 @@ static struct pager_job *new_job(struct swap *swap, bool cancellable)
 	job->next = 0;
 	job->done = 0;
 	swap->job_goes_on = !cancellable;
-	atomic_store(&job->stop, swap->quit || (cancellable && atomic_load(&swap->cancel)));
+	atomic_store(&job->stop,
+		     swap->quit || swap->ending || (cancellable && atomic_load(&swap->cancel)));
 	pthread_mutex_unlock(&swap->lock);
 	return job;
 }
