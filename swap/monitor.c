@@ -43,6 +43,13 @@
 /* Memory may be short for this long before the operator is told. */
 #define MEMORY_PATIENCE_NS (5 * NS_PER_SEC)
 
+/*
+ * A disk that answers nothing for 10 seconds hangs: busy ones take a second or two, and guests begin to
+ * suspect their CPUs after 20. Counted in looks: who was stopped meanwhile (SIGSTOP) has not waited.
+ */
+#define DISK_LOOK_NS (2 * NS_PER_SEC)
+#define DISK_LOOKS   5u
+
 struct fault {
 	uint64_t address;
 	uint64_t since_ns;
@@ -57,6 +64,9 @@ struct fault {
 struct watcher {
 	struct post *post;
 	struct pager_context *context;
+	/* Guarded by the post's lock: */
+	uint64_t looked_ns; /* it reads from the disk, and has when this was; 0: it does not */
+	unsigned looks;     /* so often it has since it began; DISK_LOOKS: counts as deferred */
 };
 
 struct post {
@@ -82,22 +92,27 @@ struct monitor {
 	struct monitor_callbacks callbacks;
 	int stop_fd;
 	atomic_bool in_trouble;
-	atomic_size_t deferred; /* of all posts */
+	atomic_size_t deferred; /* of all posts, and reads that the disk does not answer */
 	struct latency latency[PAGER_ANSWERS];
 	size_t post_count;
 	struct post posts[PINNED_POSTS_MAX];
 };
 
+static const char cannot_be_read[] = "a page that the guest wants cannot be read back";
+
 static void tell_trouble(struct monitor *monitor, int errnum, const char *what)
 {
+	const char *why = strerrordesc_np(errnum);
 	char reason[256];
 
 	if (atomic_exchange(&monitor->in_trouble, true))
 		return;
-	/* EBADMSG's own text helps nobody; see store_read(). */
-	snprintf(reason, sizeof(reason), "%s: %s", what,
-		 errnum == EBADMSG ? "the swap store is damaged, or was changed"
-				   : strerrordesc_np(errnum));
+	/* Their own texts help nobody; see store_read(), and tell_late_reads(). */
+	if (errnum == EBADMSG)
+		why = "the swap store is damaged, or was changed";
+	else if (errnum == ETIMEDOUT)
+		why = "the disk of the swap store does not answer";
+	snprintf(reason, sizeof(reason), "%s: %s", what, why);
 	log_error("swap: %s", reason);
 	if (monitor->callbacks.trouble)
 		monitor->callbacks.trouble(monitor->callbacks.opaque, reason);
@@ -143,7 +158,7 @@ static bool conclude(struct monitor *monitor, struct fault *fault, int result,
 		fault->delay_ns = DELAY_MAX_NS;
 		break;
 	default:
-		fault->trouble = "a page that the guest wants cannot be read back";
+		fault->trouble = cannot_be_read;
 		fault->delay_ns = fault->delay_ns < DELAY_TROUBLE_NS ? DELAY_TROUBLE_NS
 				  : fault->delay_ns < DELAY_MAX_NS   ? fault->delay_ns * 2
 								     : DELAY_MAX_NS;
@@ -259,6 +274,47 @@ static void take_watch(struct post *post)
 	tell_trouble(post->monitor, EOWNERDEAD, "a monitor thread has ended unexpectedly");
 }
 
+/* The thread begins to read from the disk; or no longer reads: @now is 0. */
+static void note_reading(struct watcher *watcher, uint64_t now)
+{
+	struct post *post = watcher->post;
+	bool was_late;
+
+	pthread_mutex_lock(&post->lock);
+	was_late = watcher->looks == DISK_LOOKS;
+	watcher->looked_ns = now;
+	watcher->looks = 0;
+	pthread_mutex_unlock(&post->lock);
+	if (was_late && atomic_fetch_sub(&post->monitor->deferred, 1) == 1)
+		end_trouble(post->monitor);
+}
+
+/* Looks at who waits for the disk; if it does not answer, tells, until it does. */
+static void tell_late_reads(struct post *post)
+{
+	uint64_t now = clock_monotonic_ns();
+	bool late = false;
+
+	pthread_mutex_lock(&post->lock);
+	for (size_t i = 0; i < POST_THREADS; i++) {
+		struct watcher *watcher = &post->watchers[i];
+
+		if (watcher->looked_ns == 0 || watcher->looks == DISK_LOOKS ||
+		    now < watcher->looked_ns + DISK_LOOK_NS)
+			continue;
+		watcher->looked_ns = now;
+		if (++watcher->looks < DISK_LOOKS)
+			continue;
+		atomic_fetch_add(&post->monitor->deferred, 1);
+		late = true;
+	}
+	pthread_mutex_unlock(&post->lock);
+	if (!late)
+		return;
+	tell_trouble(post->monitor, ETIMEDOUT, cannot_be_read);
+	end_trouble(post->monitor);
+}
+
 /*
  * Answers a fault from the disk, and those that have come meanwhile. The watch is left to others
  * while the disk works, but not before: waking another thread on this CPU would delay its start.
@@ -274,6 +330,8 @@ static void read_from_disk(struct watcher *watcher, struct fault *fault)
 
 		if (result > 0)
 			pager_fault_begin(watcher->context);
+		/* Before the watch is left: who takes it must know when to look. */
+		note_reading(watcher, clock_monotonic_ns());
 		if (on_watch)
 			pthread_mutex_unlock(&post->watch);
 		on_watch = false;
@@ -283,6 +341,7 @@ static void read_from_disk(struct watcher *watcher, struct fault *fault)
 		if (!settle(post, fault, result, how))
 			eventfd_write(post->nudge_fd, 1);
 	} while (next_read(post, true, fault));
+	note_reading(watcher, 0);
 	take_watch(post);
 }
 
@@ -341,17 +400,32 @@ static void retry_deferred(struct watcher *watcher)
 	end_trouble(monitor);
 }
 
-/* How long poll may sleep: until the first deferred fault is due. NULL: for ever. */
+static bool has_readers(const struct post *post)
+{
+	return atomic_load_explicit(&post->readers, memory_order_relaxed) > 0;
+}
+
+/*
+ * How long poll may sleep: until the first deferred fault is due, or a look at who waits for the disk.
+ * NULL: for ever.
+ */
 static struct timespec *next_due(struct post *post, struct timespec *timeout)
 {
 	uint64_t now, due = UINT64_MAX;
 
-	if (!has_deferred(post))
+	if (!has_deferred(post) && !has_readers(post))
 		return NULL;
 	pthread_mutex_lock(&post->lock);
 	for (size_t i = 0; i < post->deferred_count; i++)
 		if (post->deferred[i].due_ns < due)
 			due = post->deferred[i].due_ns;
+	for (size_t i = 0; i < POST_THREADS; i++) {
+		const struct watcher *watcher = &post->watchers[i];
+
+		if (watcher->looked_ns && watcher->looks < DISK_LOOKS &&
+		    watcher->looked_ns + DISK_LOOK_NS < due)
+			due = watcher->looked_ns + DISK_LOOK_NS;
+	}
 	pthread_mutex_unlock(&post->lock);
 	if (due == UINT64_MAX)
 		return NULL;
@@ -387,6 +461,8 @@ static void watch(struct watcher *watcher)
 			;
 		if (has_deferred(post))
 			retry_deferred(watcher);
+		if (has_readers(post))
+			tell_late_reads(post);
 		if (ready > 0 && fds[2].revents && !can_read(post))
 			return;
 	}
@@ -530,6 +606,14 @@ void monitor_stop(struct monitor *monitor)
 bool monitor_in_trouble(const struct monitor *monitor)
 {
 	return atomic_load(&monitor->in_trouble);
+}
+
+bool monitor_is_reading(const struct monitor *monitor)
+{
+	for (size_t i = 0; i < monitor->post_count; i++)
+		if (has_readers(&monitor->posts[i]))
+			return true;
+	return false;
 }
 
 const struct latency *monitor_latency(const struct monitor *monitor, enum pager_answer answer)

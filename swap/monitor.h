@@ -12,6 +12,9 @@
  * and tried again: soon if an event is pending (-EAGAIN), more and more slowly if memory is short
  * or the store cannot be read, in which case the operator is told. No fault is dropped: should more
  * be deferred than there is room for, the faulting thread is woken and faults again.
+ *
+ * A disk that hangs says nothing: a read that it has not answered after 10 seconds is told as one that
+ * failed, and waited for all the same.
  */
 #ifndef EBB_SWAP_MONITOR_H
 #define EBB_SWAP_MONITOR_H
@@ -33,8 +36,14 @@ struct monitor_callbacks {
 int monitor_start(struct pager *pager, const struct uffd *uffd,
 		  const struct monitor_callbacks *callbacks, struct monitor **out);
 
-/* True from the call of trouble() until every deferred fault has been answered. Any thread. */
+/*
+ * True from the call of trouble() until every deferred fault has been answered, and every read that
+ * took too long. Any thread.
+ */
 bool monitor_in_trouble(const struct monitor *monitor);
+
+/* True if a thread waits for the disk, however long: monitor_stop() would wait for it. Any thread. */
+bool monitor_is_reading(const struct monitor *monitor);
 
 /* How long faults took, by how they were answered, from reading to answer. Any thread. */
 const struct latency *monitor_latency(const struct monitor *monitor, enum pager_answer answer);

@@ -9,19 +9,26 @@ void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, siz
 {
 	size_t first, end;
 	store_location last = 0;
-	bool have_last = false;
+	bool have_last = false, from_disk = false;
 
 	fetch->count = 0;
 	fetch->version = page_map_version(pager->map, page);
 	pager_next_stretch(pager, page, most, &first, &end);
 	for (; page < end; page++) {
 		struct page_entry entry = page_map_get(pager->map, page);
+		enum store_place place;
 
 		/* Zero pages, and what is back already, lie between the others. */
 		if (entry.state != PAGE_SWAPPED)
 			continue;
+		place = store_place(pager->store, entry.location);
+		/* Who needs no disk for the first page must not come to wait for it: pager_fault(). */
+		if (fetch->count == 0)
+			from_disk = place == STORE_PLACE_FILE;
+		else if (place == STORE_PLACE_FILE && !from_disk)
+			break;
 		/* Only what one transfer brings: a page from elsewhere would cost another one. */
-		if (store_place(pager->store, entry.location) != STORE_PLACE_NOWHERE) {
+		if (place != STORE_PLACE_NOWHERE) {
 			if (have_last && !store_adjacent(last, entry.location))
 				break;
 			last = entry.location;

@@ -163,7 +163,8 @@ int pager_copy_in(struct pager *pager, size_t first, size_t count, const uint8_t
 
 /*
  * Plans to fetch the SWAPPED page @page, and those of the @most - 1 that follow it in the same chunk
- * which are SWAPPED too and lie behind it in the store. With the chunk locked.
+ * which are SWAPPED too and lie behind it in the store; none from the disk if @page itself needs no
+ * disk. With the chunk locked.
  */
 void pager_plan_fetch(struct pager *pager, struct fetch *fetch, size_t page, size_t most);
 

@@ -252,11 +252,20 @@ int store_file_reopen(int fd, const char *path, struct store_file *file, struct 
 	return result;
 }
 
+/* All of the file, however long it has become. */
+static void give_back(const struct store_file *file)
+{
+	struct stat info;
+
+	if (ftruncate(file->fd, 0) && !fstat(file->fd, &info))
+		store_file_punch(file, 0, (uint64_t)info.st_size);
+}
+
 void store_file_close(struct store_file *file)
 {
 	/* It lives on without us: what would die with it has to be given back. */
-	if (file->is_borrowed && !file->device && file->fd >= 0 && ftruncate(file->fd, 0))
-		store_file_punch(file, 0, file->length);
+	if (file->is_borrowed && !file->device && file->fd >= 0)
+		give_back(file);
 	if (file->fd >= 0)
 		close(file->fd);
 	file->fd = -1;
@@ -305,8 +314,10 @@ void store_file_extend(struct store_file *file, uint64_t end)
 	pthread_mutex_lock(&file->extend_lock);
 	if (end > atomic_load(&file->length)) {
 		longer = (end / EXTEND_STEP + 1) * EXTEND_STEP;
-		if (!ftruncate(file->fd, (off_t)longer))
-			atomic_store(&file->length, longer);
+		/* Writes will make it longer, nobody knows how far: setting it could cut them off. */
+		if (ftruncate(file->fd, (off_t)longer))
+			longer = UINT64_MAX;
+		atomic_store(&file->length, longer);
 	}
 	pthread_mutex_unlock(&file->extend_lock);
 }

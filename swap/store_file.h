@@ -25,7 +25,7 @@ struct store_file {
 	uint32_t block; /* offsets and lengths of transfers, and buffers, are multiples of it */
 	uint64_t size;  /* of a device; UINT64_MAX: grows as needed */
 	pthread_mutex_t extend_lock;
-	_Atomic uint64_t length; /* set with the lock held */
+	_Atomic uint64_t length; /* set with the lock held; UINT64_MAX: is no longer looked after */
 	pthread_mutex_t sync_lock;
 	_Atomic unsigned sync_errors; /* changed with the lock held */
 };

@@ -3,9 +3,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <liburing.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -379,9 +381,21 @@ static int try_uring(void)
 	return result;
 }
 
+/*
+ * Who submits to io_uring is not to wait for the disk. On FUSE (virtiofs too) it would: the files can be
+ * polled, and io_uring takes that for a promise not to block.
+ */
+static bool would_block(int fd)
+{
+	struct statfs info;
+
+	return !fstatfs(fd, &info) && info.f_type == FUSE_SUPER_MAGIC;
+}
+
 int store_io_create(int fd, uint32_t align, enum store_io_kind kind, struct store_io **out)
 {
-	int result = kind == STORE_IO_THREADS ? -EOPNOTSUPP : try_uring();
+	bool threads = kind == STORE_IO_THREADS || (kind == STORE_IO_AUTO && would_block(fd));
+	int result = threads ? -EOPNOTSUPP : try_uring();
 	struct store_io *io;
 
 	if (result && kind == STORE_IO_URING)

@@ -113,6 +113,7 @@ static void *run_worker(void *arg)
 
 	pthread_mutex_lock(&swap->lock);
 	while (!swap->quit) {
+		swap->busy = true;
 		if (swap->request != SWAP_OP_NONE) {
 			run_request(swap);
 		} else if (swap->tidy_due) {
@@ -121,9 +122,12 @@ static void *run_worker(void *arg)
 			swap_operation_tidy(swap);
 			pthread_mutex_lock(&swap->lock);
 		} else {
+			swap->busy = false;
 			pthread_cond_wait(&swap->requested, &swap->lock);
 		}
 	}
+	swap->busy = false;
+	pthread_cond_broadcast(&swap->finished);
 	pthread_mutex_unlock(&swap->lock);
 	return NULL;
 }
@@ -190,12 +194,72 @@ free_swap:
 	return result;
 }
 
-/* Whatever runs on the worker ends early. The flag first: a job that begins now looks at it. */
+/* Whatever runs on the worker ends early. With the lock held: a job that begins later looks at it. */
 static void stop_operation(struct swap *swap)
 {
 	atomic_store(&swap->cancel, true);
-	atomic_store(&swap->job.stop, true);
+	if (swap->quit || swap->ending || !swap->job_goes_on)
+		atomic_store(&swap->job.stop, true);
 	atomic_store(&swap->tidy_job.stop, true);
+}
+
+static bool is_running(const struct swap *swap)
+{
+	return swap->request != SWAP_OP_NONE;
+}
+
+static bool is_busy(const struct swap *swap)
+{
+	return swap->busy;
+}
+
+/* With the lock held. False: the worker still is what it @is. */
+static bool await_worker(struct swap *swap, bool (*is)(const struct swap *swap),
+			 uint64_t patience_ns)
+{
+	uint64_t end = clock_monotonic_ns() + patience_ns;
+	struct timespec until = {
+		.tv_sec = (time_t)(end / NS_PER_SEC),
+		.tv_nsec = (long)(end % NS_PER_SEC),
+	};
+
+	while (is(swap) && pthread_cond_clockwait(&swap->finished, &swap->lock, CLOCK_MONOTONIC,
+						  &until) != ETIMEDOUT)
+		;
+	return !is(swap);
+}
+
+bool swap_end_operation(struct swap *swap, uint64_t patience_ns)
+{
+	bool ended;
+
+	pthread_mutex_lock(&swap->lock);
+	if (is_running(swap)) {
+		swap->ending = true;
+		stop_operation(swap);
+	}
+	ended = await_worker(swap, is_running, patience_ns);
+	pthread_mutex_unlock(&swap->lock);
+	return ended;
+}
+
+/* With the lock held. */
+static void tell_worker_to_quit(struct swap *swap)
+{
+	swap->quit = true;
+	stop_operation(swap);
+	pthread_cond_signal(&swap->requested);
+}
+
+bool swap_quit(struct swap *swap, uint64_t patience_ns)
+{
+	bool ended;
+
+	pthread_mutex_lock(&swap->lock);
+	tell_worker_to_quit(swap);
+	ended = await_worker(swap, is_busy, patience_ns);
+	pthread_mutex_unlock(&swap->lock);
+	return ended;
 }
 
 void swap_destroy(struct swap *swap)
@@ -203,9 +267,7 @@ void swap_destroy(struct swap *swap)
 	if (!swap)
 		return;
 	pthread_mutex_lock(&swap->lock);
-	swap->quit = true;
-	stop_operation(swap);
-	pthread_cond_signal(&swap->requested);
+	tell_worker_to_quit(swap);
 	pthread_mutex_unlock(&swap->lock);
 	if (swap->has_worker)
 		pthread_join(swap->worker, NULL);
@@ -252,6 +314,7 @@ static int start(struct swap *swap, enum swap_operation operation, int dump_fd, 
 	}
 	if (!result) {
 		atomic_store(&swap->cancel, false);
+		swap->ending = false;
 		atomic_store(&swap->tidy_job.stop, true);
 		swap->job.done = swap->job.moved = 0;
 		swap->request = operation;
@@ -433,6 +496,16 @@ bool swap_in_trouble(struct swap *swap)
 	trouble = swap->session && monitor_in_trouble(swap->session->monitor);
 	pthread_rwlock_unlock(&swap->session_lock);
 	return trouble;
+}
+
+bool swap_is_reading(struct swap *swap)
+{
+	bool reading;
+
+	pthread_rwlock_rdlock(&swap->session_lock);
+	reading = swap->session && monitor_is_reading(swap->session->monitor);
+	pthread_rwlock_unlock(&swap->session_lock);
+	return reading;
 }
 
 static int peek(void *opaque, uint64_t address, void *buffer, size_t length)

@@ -197,6 +197,24 @@ int swap_start_dump(struct swap *swap, int fd, struct error *err);
 int swap_cancel(struct swap *swap, struct error *err);
 
 /*
+ * Ends the running operation, also where cancel lets it go on, and waits for that. False: it has not
+ * ended after @patience_ns, because the disk does not answer.
+ */
+bool swap_end_operation(struct swap *swap, uint64_t patience_ns);
+
+/*
+ * The same for whatever the worker does, and for good: what is requested from now on is not begun.
+ * False: swap_destroy() may wait for ever.
+ */
+bool swap_quit(struct swap *swap, uint64_t patience_ns);
+
+/*
+ * True while a fault waits for the disk. If that does not answer, fatal() says so after some seconds;
+ * until it does, swap_destroy() would wait, and so would who waits for the fault.
+ */
+bool swap_is_reading(struct swap *swap);
+
+/*
  * True from the call of fatal() until all memory that was asked for has been provided: until then
  * some thread sleeps in guest memory, and running the guest on makes no sense.
  */

@@ -23,6 +23,8 @@ struct swap {
 	pthread_cond_t requested;
 	pthread_cond_t finished;
 	bool quit;
+	bool busy;                   /* the worker does something, be it without a request */
+	bool ending;                 /* the operation is to end, even where cancel lets it go on */
 	bool tidy_due;               /* entries were dropped: there may be space to give back */
 	enum swap_operation request; /* SWAP_OP_NONE: the worker is idle */
 	uint64_t started_ns;
@@ -42,6 +44,7 @@ struct swap {
 	struct session *session;
 
 	atomic_bool cancel;
+	bool job_goes_on;          /* however often it is cancelled; guarded by lock */
 	struct pager_job job;      /* the running operation's, if it has one */
 	struct pager_job tidy_job; /* compaction; stopped when something else is requested */
 	int dump_fd;               /* SWAP_OP_DUMP: the worker closes it */

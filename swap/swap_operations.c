@@ -76,12 +76,13 @@ static struct pager_job *new_job(struct swap *swap, bool cancellable)
 {
 	struct pager_job *job = &swap->job;
 
+	pthread_mutex_lock(&swap->lock);
 	job->next = 0;
 	job->done = 0;
-	atomic_store(&job->stop, cancellable && atomic_load(&swap->cancel));
-	/* Whoever cancels sets the flag first. */
-	if (cancellable && atomic_load(&swap->cancel))
-		atomic_store(&job->stop, true);
+	swap->job_goes_on = !cancellable;
+	atomic_store(&job->stop,
+		     swap->quit || swap->ending || (cancellable && atomic_load(&swap->cancel)));
+	pthread_mutex_unlock(&swap->lock);
 	return job;
 }
 
@@ -125,16 +126,37 @@ static int zap_everything(struct swap *swap)
 
 /* ---- operations ---- */
 
-/* Staging failed half-way: what is marked may still be mapped or pinned, and must not be written. */
-static void take_staging_back(struct swap *swap, bool fresh)
+/*
+ * Staging failed half-way: what is marked may still be mapped or pinned, and must not be written. 0, or
+ * why some of it, or of what was swapped out before, is not back.
+ */
+static int take_staging_back(struct swap *swap, bool fresh)
 {
-	if (run_crew(swap, pager_swap_in, false))
+	int result = run_crew(swap, pager_swap_in, false);
+
+	if (result)
 		/* No operation but another enable looks at staged pages in this state. */
 		set_state(swap, SWAP_OUT);
 	else if (fresh)
 		end_session(swap);
 	else
 		set_state(swap, SWAP_RESIDENT);
+	return result;
+}
+
+static int say_enable_failed(int staged, int result, int back, struct error *err)
+{
+	if (result == -ECANCELED && back)
+		return error_errno(
+			err, -back,
+			"swap enable: cancelled while device I/O was awaited; some memory "
+			"stays out until `swap in`: reading pages back");
+	if (result == -ECANCELED)
+		return error_say(err, ECANCELED,
+				 "swap enable: cancelled while device I/O was awaited; nothing is "
+				 "staged");
+	return error_errno(err, result ? -result : -staged, "swap enable: %s guest memory",
+			   result ? "zapping" : "staging");
 }
 
 static int do_enable(struct swap *swap, struct error *err)
@@ -157,15 +179,8 @@ static int do_enable(struct swap *swap, struct error *err)
 	result = zap_everything(swap);
 	if (!result)
 		result = drain_pinned_io(swap);
-	if (result || (staged && staged != -ECANCELED)) {
-		take_staging_back(swap, fresh);
-		if (result == -ECANCELED)
-			return error_say(err, ECANCELED,
-					 "swap enable: cancelled while device I/O was awaited; "
-					 "nothing is staged");
-		return error_errno(err, result ? -result : -staged, "swap enable: %s guest memory",
-				   result ? "zapping" : "staging");
-	}
+	if (result || (staged && staged != -ECANCELED))
+		return say_enable_failed(staged, result, take_staging_back(swap, fresh), err);
 	set_state(swap, SWAP_STAGED);
 	if (staged)
 		return error_say(err, ECANCELED,
@@ -359,7 +374,9 @@ static int do_dump(struct swap *swap, struct error *err)
 	new_job(swap, true);
 	swap_peek_access(swap, &access);
 	result = dump_memory(&access, swap->dump_fd, note_dump_progress, swap);
-	close(swap->dump_fd);
+	/* Some file systems tell of what could not be written only now. */
+	if (close(swap->dump_fd) && !result)
+		result = -errno;
 	if (result == -ECANCELED)
 		return error_say(err, ECANCELED, "dump-memory: cancelled; the file is incomplete");
 	if (result)

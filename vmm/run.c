@@ -399,11 +399,11 @@ static int serve(struct run *run, struct error *err)
 }
 
 /*
- * A thread sleeps in guest memory that will never come, so that nothing which it may use can be
- * freed, and nobody can wait for it. What outlives the process is put in order; the kernel does the
+ * A thread sleeps in guest memory that will never come, or waits for the store's disk, so that nothing
+ * which it may use can be freed, and nobody can wait for it. What outlives the process is put in order; the kernel does the
  * rest.
  */
-static _Noreturn void leave_stuck(struct run *run, int status)
+static _Noreturn void leave_stuck(struct run *run, bool swap_ends, int status)
 {
 	chardev_flush(run->serial);
 	chardev_flush(run->console_line);
@@ -412,18 +412,22 @@ static _Noreturn void leave_stuck(struct run *run, int status)
 	chardev_remove_socket(run->serial);
 	chardev_remove_socket(run->console_line);
 	control_socket_release(run->socket);
-	log_warning("guest memory could not be provided: the guest was ended as it stood");
+	log_warning("%s: the guest was ended as it stood",
+		    swap_ends ? "guest memory could not be provided"
+			      : "the disk of the swap store does not answer");
 	_exit(status ? status : 1);
 }
 
 /* Tolerates whatever is not there. */
 static void tear_down(struct run *run, int status)
 {
+	bool swap_ends = true;
+
 	events_end(run->events, "quit");
 	notify_send("STOPPING=1\nSTATUS=Ending");
 	/* Or a dump would go on into the file that its client's end empties. */
-	if (run->machine && !machine_is_stuck(run->machine))
-		machine_end_swap_operation(run->machine);
+	if (run->machine)
+		swap_ends = machine_is_stuck(run->machine) || machine_quit_swap(run->machine);
 	control_server_destroy(run->control);
 	metrics_destroy(run->metrics);
 	recorder_destroy(run->recorder);
@@ -431,8 +435,8 @@ static void tear_down(struct run *run, int status)
 	console_spawn_destroy(run->console);
 	opener_stop();
 	if (run->machine) {
-		if (!machine_stop(run->machine) || machine_is_stuck(run->machine))
-			leave_stuck(run, status);
+		if (!machine_stop(run->machine) || !swap_ends || machine_is_stuck(run->machine))
+			leave_stuck(run, swap_ends, status);
 		chardev_flush(run->serial); /* while the serial port can still add to it */
 		machine_destroy(run->machine);
 	}

@@ -164,6 +164,34 @@ static void touching_a_swapped_page_copies_it_from_the_store(void **state)
 	assert_int_equal(counters_of(engine).copied, 1);
 }
 
+/* It would be read on the thread that every other fault waits for. */
+static void a_page_that_needs_no_disk_brings_none_along_from_there(void **state)
+{
+	struct engine *engine = *state;
+	static const size_t in_order[] = {0, 1, 3, 7}; /* each brings twice as many as the last */
+	struct store_usage before, after;
+	enum pager_answer answer;
+	memset(page_of(engine, 0), 0x11, 16 * GUEST_PAGE_SIZE);
+	for (size_t i = 16; i < 32; i++)
+		fill_page(page_of(engine, i), (uint32_t)i);
+	engine_swap_out(engine);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(answer_fault(engine, (uint64_t)page_of(engine, in_order[i])), 0);
+	assert_int_equal(pager_page_state(engine->pager, 14), PAGE_RESIDENT);
+	store_get_usage(engine->store, &before);
+
+	assert_int_equal(pager_fault(engine->context, (uint64_t)page_of(engine, 15), &answer), 0);
+
+	store_get_usage(engine->store, &after);
+	assert_int_equal(answer, PAGER_ANSWER_POOL);
+	assert_int_equal(after.read_bytes, before.read_bytes);
+	assert_int_equal(pager_page_state(engine->pager, 15), PAGE_RESIDENT);
+	assert_int_equal(pager_page_state(engine->pager, 16), PAGE_SWAPPED);
+	assert_int_equal(page_of(engine, 15)[4095], 0x11);
+	for (size_t i = 16; i < 32; i++)
+		assert_true(page_holds(page_of(engine, i), (uint32_t)i));
+}
+
 static void a_zero_page_made_behind_the_pagers_back_does_not_win(void **state)
 {
 	struct engine *engine = *state;
@@ -486,6 +514,7 @@ int main(void)
 		with_engine(a_populated_page_that_the_map_calls_empty_keeps_its_data_when_touched),
 		with_engine(writing_out_takes_pages_out_of_the_memfd),
 		with_engine(touching_a_swapped_page_copies_it_from_the_store),
+		with_engine(a_page_that_needs_no_disk_brings_none_along_from_there),
 		with_engine(a_zero_page_made_behind_the_pagers_back_does_not_win),
 		with_engine(writing_out_a_zero_page_takes_no_space),
 		with_engine(trim_drops_zero_pages),

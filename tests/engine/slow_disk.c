@@ -8,8 +8,10 @@
 
 #include <cmocka.h>
 
+#include "memory/io_gate.h"
 #include "tests/engine/store_wrap.h"
 #include "tests/engine/vm.h"
+#include "vmm/base/clock.h"
 
 enum {
 	STRIDE = 20,    /* no two pages are brought along with each other */
@@ -170,6 +172,112 @@ static void bringing_in_from_a_disk_that_stands_still_can_be_cancelled(void **st
 	vm_operate(vm, SWAP_OP_DISABLE);
 }
 
+static bool is_closed(struct io_gate *gate)
+{
+	if (!io_gate_begin(gate))
+		return true;
+	io_gate_end(gate);
+	return false;
+}
+
+static void a_second_cancel_does_not_end_what_the_first_one_takes_back(void **state)
+{
+	struct vm *vm = *state;
+	struct io_gate *gate = guest_memory_io_gate(vm->memory);
+	struct error err;
+	int result;
+	assert_true(io_gate_begin(gate));
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
+	await(is_closed(gate));
+	hold_disk();
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	await(readers_waiting() > 0);
+
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	release_disk();
+	result = swap_wait(vm->swap, &err);
+	io_gate_end(gate);
+
+	assert_int_equal(result, -ECANCELED);
+	assert_non_null(strstr(err.text, "nothing is staged"));
+	assert_int_equal(vm_status(vm).state, SWAP_RESIDENT);
+	assert_int_equal(vm_status(vm).pages_swapped, 0);
+	assert_int_equal(vm_status(vm).pages_staged, 0);
+	vm_assert_holds(vm, 0, SWAPPED + STAGED);
+}
+
+/* The monitor's patience is 10 seconds. */
+static bool comes_to_be_told(struct vm *vm)
+{
+	for (int i = 0; i < 600 && vm->fatal == 0; i++)
+		usleep(100000);
+	return vm->fatal > 0;
+}
+
+static void a_disk_that_hangs_is_told_and_goes_on_when_it_answers(void **state)
+{
+	struct vm *vm = *state;
+	struct toucher toucher;
+	bool told;
+	hold_disk();
+	toucher_start(&toucher, vm_page(vm, 0));
+	await(swap_is_reading(vm->swap));
+	assert_false(swap_in_trouble(vm->swap));
+
+	told = comes_to_be_told(vm);
+
+	assert_true(told);
+	assert_non_null(strstr(vm->reason, "does not answer"));
+	assert_true(swap_in_trouble(vm->swap));
+	assert_false(toucher.done);
+	release_disk();
+	toucher_join(&toucher);
+	await(!swap_in_trouble(vm->swap));
+	assert_false(swap_is_reading(vm->swap));
+	assert_int_equal(vm->fatal, 1);
+	assert_true(page_holds(vm_page(vm, 0), 0));
+}
+
+static void a_worker_whose_disk_hangs_is_not_waited_for_without_end(void **state)
+{
+	struct vm *vm = *state;
+	hold_disk();
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_IN, NULL), 0);
+	await(readers_waiting() > 0);
+
+	assert_false(swap_end_operation(vm->swap, 100 * NS_PER_MS));
+	assert_false(swap_quit(vm->swap, 100 * NS_PER_MS));
+
+	release_disk();
+	assert_true(swap_quit(vm->swap, 60 * NS_PER_SEC));
+	assert_int_equal(swap_wait(vm->swap, NULL), -ECANCELED);
+}
+
+static void what_goes_on_after_a_cancel_ends_with_the_machine(void **state)
+{
+	struct vm *vm = *state;
+	struct io_gate *gate = guest_memory_io_gate(vm->memory);
+	bool ended;
+	int result;
+	assert_true(io_gate_begin(gate));
+	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
+	await(is_closed(gate));
+	hold_disk();
+	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
+	await(readers_waiting() > 0);
+
+	ended = swap_end_operation(vm->swap, 0);
+	release_disk();
+	result = swap_wait(vm->swap, NULL);
+	io_gate_end(gate);
+
+	assert_false(ended);
+	assert_int_equal(result, -ECANCELED);
+	assert_true(vm_status(vm).pages_swapped > 0);
+	vm_assert_holds(vm, 0, SWAPPED + STAGED);
+	assert_int_equal(vm_run(vm, SWAP_OP_DISABLE), 0);
+}
+
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -178,6 +286,10 @@ int main(void)
 		with_vm(faults_that_need_no_disk_are_answered_while_many_wait_for_it),
 		with_vm(discards_are_served_while_many_wait_for_the_disk),
 		with_vm(bringing_in_from_a_disk_that_stands_still_can_be_cancelled),
+		with_vm(a_second_cancel_does_not_end_what_the_first_one_takes_back),
+		with_vm(a_disk_that_hangs_is_told_and_goes_on_when_it_answers),
+		with_vm(a_worker_whose_disk_hangs_is_not_waited_for_without_end),
+		with_vm(what_goes_on_after_a_cancel_ends_with_the_machine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -503,6 +503,39 @@ static void a_dump_that_was_never_begun_leaves_no_descriptor(void **state)
 	}
 }
 
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+static _Atomic int failing_close = -1;
+
+/* As file systems do that write when a file is closed: it is closed all the same. */
+int __wrap_close(int fd)
+{
+	int result = __real_close(fd);
+
+	if (fd != failing_close)
+		return result;
+	errno = EDQUOT;
+	return -1;
+}
+
+static void a_dump_that_fails_when_its_file_is_closed_has_failed(void **state)
+{
+	struct vm *vm = *state;
+	int fd = memfd_create("dump", MFD_CLOEXEC);
+	struct error err;
+	int result;
+	vm_fill(vm, 0, 10);
+	failing_close = fd;
+
+	assert_int_equal(swap_start_dump(vm->swap, fd, NULL), 0);
+	result = swap_wait(vm->swap, &err);
+	failing_close = -1;
+
+	assert_int_equal(result, -EDQUOT);
+	assert_non_null(strstr(err.text, "the file is incomplete"));
+}
+
 #define with_vm(test) cmocka_unit_test_setup_teardown(test, create, destroy)
 
 int main(void)
@@ -529,6 +562,7 @@ int main(void)
 		with_vm(a_report_counts_only_what_its_own_operation_moved),
 		with_vm(who_answers_faults_has_the_priority_of_the_guest),
 		cmocka_unit_test(a_dump_that_was_never_begun_leaves_no_descriptor),
+		with_vm(a_dump_that_fails_when_its_file_is_closed_has_failed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

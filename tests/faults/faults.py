@@ -181,7 +181,7 @@ def judge(machine, report, problem, kept):
     if left:
         return wrong("files left", " ".join(left))
     message = " | ".join(machine.refusals + said).replace(machine.directory + "/", "")
-    stuck = "guest memory could not be provided" in errors
+    stuck = "the guest was ended as it stood" in errors
     if report and report.fds_left > kept:
         return wrong("descriptors", f"{report.fds_left} left: {message}")
     if report and report.threads_left > 0 and not stuck:

@@ -12,7 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "swap/store_file.h"
 #include "tests/unit/store_fixture.h"
+#include "vmm/base/io.h"
 
 #define COUNT 1200u
 
@@ -196,6 +198,71 @@ static void a_failed_write_back_counts_for_all_that_was_under_way(void **state)
 	assert_int_equal(result, 0);
 }
 
+int __real_ftruncate64(int fd, off_t length);
+int __wrap_ftruncate64(int fd, off_t length);
+
+static bool lengths_cannot_be_set;
+
+int __wrap_ftruncate64(int fd, off_t length)
+{
+	if (lengths_cannot_be_set) {
+		errno = EFBIG;
+		return -1;
+	}
+	return __real_ftruncate64(fd, length);
+}
+
+/* Writes a block that ends at @end, as a writer does; 0 or -errno. */
+static int write_block(struct store_file *file, uint64_t end)
+{
+	uint8_t *block = aligned_alloc(STORE_BLOCK_MAX, file->block);
+	int result;
+
+	assert_non_null(block);
+	memset(block, 0xa5, file->block);
+	store_file_extend(file, end);
+	result = io_pwrite_full(file->fd, block, file->block, (off_t)(end - file->block));
+	free(block);
+	return result;
+}
+
+static void a_length_that_could_not_be_set_cuts_nothing_off_later(void **state)
+{
+	const uint64_t far = 600 * SEGMENT;
+	struct store_file file;
+	struct stat info;
+	(void)state;
+	assert_int_equal(store_file_open(store_directory(), &file, NULL), 0);
+	lengths_cannot_be_set = true;
+	assert_int_equal(write_block(&file, far), 0);
+	lengths_cannot_be_set = false;
+
+	assert_int_equal(write_block(&file, SEGMENT), 0);
+
+	assert_int_equal(fstat(file.fd, &info), 0);
+	assert_true((uint64_t)info.st_size >= far);
+	store_file_close(&file);
+}
+
+static void what_writes_made_longer_is_given_back_too(void **state)
+{
+	struct store_file file;
+	struct stat info;
+	int fd;
+	(void)state;
+	assert_int_equal(store_file_reserve(store_directory(), &fd, NULL), 0);
+	assert_int_equal(store_file_reopen(fd, store_directory(), &file, NULL), 0);
+	lengths_cannot_be_set = true;
+	assert_int_equal(write_block(&file, 600 * SEGMENT), 0);
+
+	store_file_close(&file);
+	lengths_cannot_be_set = false;
+
+	assert_int_equal(fstat(fd, &info), 0);
+	assert_int_equal(info.st_blocks, 0);
+	close(fd);
+}
+
 /* Pages of the store's file that are in the page cache. */
 static size_t cached_pages(size_t length)
 {
@@ -315,6 +382,8 @@ int main(void)
 		cmocka_unit_test(a_file_system_without_nameless_files_does),
 		cmocka_unit_test(a_file_system_without_direct_io_does),
 		cmocka_unit_test(a_failed_write_back_counts_for_all_that_was_under_way),
+		cmocka_unit_test(a_length_that_could_not_be_set_cuts_nothing_off_later),
+		cmocka_unit_test(what_writes_made_longer_is_given_back_too),
 		cmocka_unit_test(the_page_cache_is_left_alone),
 		cmocka_unit_test(a_block_device_does),
 	};

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arch/x86_64/memory_map.h"
@@ -18,6 +19,12 @@
 #include "vmm/machine/machine_internal.h"
 
 #define DEFAULT_CMDLINE "console=ttyS0"
+
+/* For what swap ends at last: giving a large store back takes a while on a disk that does answer. */
+#define SWAP_PATIENCE_NS (20 * NS_PER_SEC)
+
+/* Between two looks whether faults still wait for the disk. */
+#define READS_LOOK_NS ((long)(10 * NS_PER_MS))
 
 const char *machine_state_name(enum machine_state state)
 {
@@ -117,6 +124,20 @@ int machine_create(const struct vm_config *config, struct chardev *serial, struc
 	return 0;
 }
 
+/*
+ * Threads of the kernel (asynchronous page faults) may wait for memory that comes from the disk, and who
+ * takes the VM apart waits for them. False: the disk does not answer.
+ */
+static bool await_reads(struct machine *machine)
+{
+	while (machine->swap && swap_is_reading(machine->swap)) {
+		if (atomic_load(&machine->stuck))
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = READS_LOOK_NS}, NULL);
+	}
+	return true;
+}
+
 bool machine_stop(struct machine *machine)
 {
 	pthread_mutex_lock(&machine->lock);
@@ -124,7 +145,7 @@ bool machine_stop(struct machine *machine)
 	pthread_mutex_unlock(&machine->lock);
 	if (machine->vcpus && !vcpus_stop(machine->vcpus))
 		return false;
-	return machine_io_stop(machine);
+	return machine_io_stop(machine) && await_reads(machine);
 }
 
 void machine_destroy(struct machine *machine)
@@ -311,10 +332,9 @@ int machine_powerdown(struct machine *machine, struct error *err)
 	return result;
 }
 
-void machine_end_swap_operation(struct machine *machine)
+bool machine_quit_swap(struct machine *machine)
 {
-	if (!swap_cancel(machine->swap, NULL))
-		swap_wait(machine->swap, NULL);
+	return swap_quit(machine->swap, SWAP_PATIENCE_NS);
 }
 
 /* Everything that the guest could have changed is made anew. The vCPU threads have ended. */
@@ -323,8 +343,6 @@ static int rebuild(struct machine *machine, struct error *err)
 	int result;
 
 	machine_vm_destroy(machine);
-	/* It must not meet memory that is being discarded and filled anew. */
-	machine_end_swap_operation(machine);
 	result = machine_devices_reset(machine, err);
 	if (result)
 		return result;
@@ -361,6 +379,25 @@ static void note_reset(struct machine *machine)
 	pthread_mutex_unlock(&machine->lock);
 }
 
+/* While all can go on as it was: what a reset waits for must come to an end. */
+static int prepare_reset(struct machine *machine, struct error *err)
+{
+	int result;
+
+	/* An operation must not meet memory that is being discarded and filled anew. */
+	if (!swap_end_operation(machine->swap, SWAP_PATIENCE_NS))
+		return error_say(err, EIO,
+				 "cannot reset: the swap operation that runs does not end, for the "
+				 "disk of the swap store does not answer");
+	vcpus_hold(machine->vcpus);
+	if (vcpus_wait_held(machine->vcpus) && await_reads(machine))
+		return 0;
+	pthread_mutex_lock(&machine->lock);
+	result = error_say(err, EIO, "cannot reset: guest memory is missing: %s", machine->reason);
+	pthread_mutex_unlock(&machine->lock);
+	return result;
+}
+
 int machine_reset(struct machine *machine, struct error *err)
 {
 	enum machine_state state;
@@ -370,6 +407,8 @@ int machine_reset(struct machine *machine, struct error *err)
 	result = check_alive(machine, &state, "reset", err);
 	if (!result)
 		result = check_memory_is_back(machine, "reset", err);
+	if (!result)
+		result = prepare_reset(machine, err);
 	if (result)
 		return result;
 	if (!vcpus_stop(machine->vcpus))

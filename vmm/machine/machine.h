@@ -132,8 +132,11 @@ int machine_powerdown(struct machine *machine, struct error *err);
  */
 int machine_reset(struct machine *machine, struct error *err);
 
-/* Cancels the swap operation that runs, if one does, and waits for its end. Not while stuck. */
-void machine_end_swap_operation(struct machine *machine);
+/*
+ * Ends what swap does beside serving faults, for good, and waits for that. False: it does not end, for
+ * the store's disk does not answer.
+ */
+bool machine_quit_swap(struct machine *machine);
 
 /* Sets the balloon so that the guest keeps @guest_bytes. -ENODEV, -ERANGE, -EINVAL (stopped). */
 int machine_set_balloon(struct machine *machine, uint64_t guest_bytes, struct error *err);

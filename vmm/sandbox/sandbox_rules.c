@@ -144,6 +144,7 @@ static const struct rule rules[] = {
 	/* ---- swap ---- */
 	CALL(SWAP, io_uring_setup), CALL(SWAP, io_uring_enter), CALL(SWAP | MAIN, io_uring_register),
 	CALL(SWAP | MAIN, mincore), CALL(SWAP | MAIN, lseek), CALL(SWAP | MAIN, ftruncate),
+	CALL(SWAP, fstatfs),
 	CALL(SWAP | DISK, sync_file_range), CALL(SWAP | DISK, fadvise64),
 	CALL_IF(SWAP, statx, HAS(2, AT_EMPTY_PATH)),
 	IOCTL(WORKER, BLKGETSIZE64),
