@@ -87,10 +87,10 @@ static int allow(int ruleset, const struct sandbox_file *file)
 	return result;
 }
 
-int sandbox_files_close(const struct sandbox_file *files, size_t count, struct error *err)
+int sandbox_files_close(int abi, const struct sandbox_file *files, size_t count, struct error *err)
 {
 	size_t size;
-	const struct ruleset all = all_of(sandbox_files_abi(), &size);
+	const struct ruleset all = all_of(abi, &size);
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &all, size, 0);
 	int result = 0;
 

@@ -18,14 +18,14 @@ struct sandbox_file {
 	} right;
 };
 
-/* The version of Landlock's interface; 0: there is none. */
+/* The version of Landlock's interface; 0: there is none, and errno says why. */
 int sandbox_files_abi(void);
 
 /*
  * The calling thread, and those that it starts, may do nothing with files but what @files say, and
- * neither bind nor connect TCP ports where the kernel knows of that. For good; without new privileges
- * (PR_SET_NO_NEW_PRIVS). 0, or -errno with @err.
+ * neither bind nor connect TCP ports where the kernel knows of that (@abi: sandbox_files_abi()). For
+ * good; without new privileges (PR_SET_NO_NEW_PRIVS). 0, or -errno with @err.
  */
-int sandbox_files_close(const struct sandbox_file *files, size_t count, struct error *err);
+int sandbox_files_close(int abi, const struct sandbox_file *files, size_t count, struct error *err);
 
 #endif
