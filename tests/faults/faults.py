@@ -23,6 +23,7 @@ REGRESSIONS and a few more, always the same, so that it lasts about a minute. Ex
 import argparse
 import collections
 import concurrent.futures
+import functools
 import os
 import re
 import struct
@@ -36,7 +37,7 @@ import zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "guest"))
 
 import host  # noqa: E402
-from machine import Ended, Lost, Machine, Refused, can_be_user  # noqa: E402
+from machine import Ended, Lost, Machine, Refused, can_be_user, copies_for_users  # noqa: E402
 
 HEADER = struct.Struct("<QQqq")
 SITE = struct.Struct("<24sQQQQ")
@@ -81,6 +82,9 @@ REGRESSIONS = {
     ("calloc", "pager_context_create"),      # a monitor thread too few: paused, never to be resumed
     ("json memory", "control_request_parse"),  # "no JSON", which it was
 }
+
+
+user_copies = functools.cache(copies_for_users)
 
 
 class Site(collections.namedtuple("Site", "name detail caller outer")):
@@ -250,7 +254,8 @@ def judge(machine, report, problem, kept):
 def run(name, fault=None, layers=None, brief=False):
     """One life with one fault: its outcome, the report and the layers of the sandbox."""
     with tempfile.TemporaryDirectory(prefix="ebb-faults-", dir=host.SCRATCH) as directory:
-        machine = Machine(directory, SCENARIOS.get(name) or SANDBOX_SCENARIOS[name], fault, name == "user")
+        copies = user_copies() if name == "user" else None
+        machine = Machine(directory, SCENARIOS.get(name) or SANDBOX_SCENARIOS[name], fault, copies)
         problem, machine.is_brief = None, brief
         try:
             life(machine, layers)
@@ -353,7 +358,10 @@ def main():
             return entry, Outcome(True, "", "", 0)
         layers = recorded[name][1]
         brief = layers["on"] and nth <= 2 and symbols.of_sandbox(site)
-        outcome = run(name, site.fault(nth, mode), layers, brief)[0]
+        try:
+            outcome = run(name, site.fault(nth, mode), layers, brief)[0]
+        except Exception:
+            outcome = Outcome(False, "driver", traceback.format_exc(), 0)
         if (outcome.kind == "no start" and symbols.known[site.caller][1].startswith("sandbox")
                 and "sandbox" not in outcome.text):
             outcome = outcome._replace(right=False, kind="not named")

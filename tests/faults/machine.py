@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 
 import host
@@ -52,13 +53,22 @@ def as_user(directory):
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script), "sh"]
 
 
+def copies_for_users():
+    """ebb and its guest where an ordinary user can get at them. Before other threads start programs: those
+    would hold the copy open for writing, which then cannot be started."""
+    place = tempfile.TemporaryDirectory(prefix="ebb-faults-", dir=host.SCRATCH)
+    os.chmod(place.name, 0o755)
+    return place, *(shutil.copy(path, place.name) for path in (host.BINARY, host.image("bare.elf")))
+
+
 def can_be_user():
     return (os.geteuid() == 0 and all(shutil.which(tool) for tool in ("unshare", "setpriv"))
             and all(os.path.exists(f"/dev/{device}") for device in ("kvm", "userfaultfd")))
 
 
 class Machine:
-    def __init__(self, directory, options, fault, user=False):
+    def __init__(self, directory, options, fault, copies=None):
+        """@copies: of copies_for_users(), to be an ordinary user's."""
         self.directory = directory
         self.fault = fault or ""
         self.runtime, self.swap_dir = (os.path.join(directory, name) for name in ("runtime", "swap"))
@@ -71,9 +81,8 @@ class Machine:
         environment = dict(os.environ, XDG_RUNTIME_DIR=self.runtime, EBB_FAULT_REPORT=self.report)
         if fault:
             environment["EBB_FAULT"] = fault
-        # Where an ordinary user can get at them.
-        binary, kernel = (shutil.copy(path, directory) for path in (host.BINARY, host.image("bare.elf")))
-        prefix = as_user(directory) if user else []
+        _, binary, kernel = copies or (None, host.BINARY, host.image("bare.elf"))
+        prefix = as_user(directory) if copies else []
         self.error_path = os.path.join(directory, "errors")
         with open(self.error_path, "wb") as errors:
             self.process = subprocess.Popen(
