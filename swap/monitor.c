@@ -78,6 +78,7 @@ struct post {
 
 	int nudge_fd;
 	pthread_mutex_t watch;    /* held by the thread on watch */
+	bool read_failed;         /* the last one of who is on watch */
 	pthread_mutex_t lock;     /* guards changes of the rest; taken after watch */
 	atomic_size_t readers;    /* threads that wait for the disk: never all of them */
 	atomic_size_t read_count; /* faults that must be read from the disk, not yet begun */
@@ -358,6 +359,7 @@ static bool serve_events(struct watcher *watcher)
 	size_t fault_count, events = 0;
 	int result = pager_read_events(monitor->pager, faults, &fault_count, &events);
 
+	watcher->post->read_failed = result != 0;
 	if (result) {
 		tell_trouble(monitor, -result, "reading faults from the userfaultfd");
 		usleep(DELAY_TROUBLE_NS / NS_PER_US);
@@ -448,13 +450,15 @@ static void watch(struct watcher *watcher)
 	};
 
 	for (;;) {
-		struct timespec timeout;
+		struct timespec timeout = {0};
 		struct fault fault;
 		int ready;
 
 		while (can_read(post) && next_read(post, false, &fault))
 			read_from_disk(watcher, &fault);
-		ready = ppoll(fds, ARRAY_SIZE(fds), next_due(post, &timeout), NULL);
+		/* That it can be read again ends the trouble, be there something to read or not. */
+		ready = ppoll(fds, ARRAY_SIZE(fds),
+			      post->read_failed ? &timeout : next_due(post, &timeout), NULL);
 		if (ready > 0 && fds[1].revents)
 			eventfd_read(post->nudge_fd, &(eventfd_t){0});
 		for (int i = 0; i < EVENT_ROUNDS && serve_events(watcher); i++)

@@ -7,11 +7,11 @@
 # NAME…    only tests whose name contains one of these (as ctest -R has it), from the release build
 #
 # Everything else: builds with gcc (release, asan, tsan) and clang, warnings as errors; unit, engine
-# and bare-guest tests with ASan and UBSan, engine tests with TSan, each fuzz target for a few seconds
-# (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux guests and two minutes of
-# tests/soak.sh (EBB_SOAK_SECONDS) included; tests/static.sh reads the source. A test that needs what
-# this host lacks is skipped and says why; with CI=true it fails instead. Build directories are in
-# build/, or in $EBB_BUILD_ROOT.
+# and bare-guest tests and a sample of host faults with ASan and UBSan, engine tests with TSan, each
+# fuzz target for a few seconds (EBB_FUZZ_SECONDS), and everything with the release build, stock Linux
+# guests and two minutes of tests/soak.sh (EBB_SOAK_SECONDS) included; tests/static.sh reads the source.
+# A test that needs what this host lacks is skipped and says why; with CI=true it fails instead. Build
+# directories are in build/, or in $EBB_BUILD_ROOT.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -23,7 +23,7 @@ for argument; do
 	case $argument in
 	--quick) quick=yes ;;
 	-h | --help)
-		sed -n '2,15s/^# \{0,1\}//p' "$0"
+		sed -n '2,16s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	-*)
@@ -122,7 +122,7 @@ EBB_STORM_SECONDS=${EBB_STORM_SECONDS:-30}
 export EBB_STORM_SECONDS
 
 build asan "$builds/asan"
-run_tests "$builds/asan" -L '^(unit|fuzz|engine|guest-bare)$'
+run_tests "$builds/asan" -L '^(unit|fuzz|engine|guest-bare|faults)$'
 build tsan "$builds/tsan"
 run_tests "$builds/tsan" -L '^engine$'
 target=fuzzers

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every call of the host that can fail does, in turn.
 
-    EBB_BINARY=…/ebb_faults EBB_IMAGES=… tests/faults/faults.py [--quick] [--only TEXT] [-j N]
+    EBB_BINARY=…/ebb_faults EBB_IMAGES=… tests/faults/faults.py [--quick] [--only TEXT] [--first N] [-j N]
 
 A first run of each scenario (start, boot of the bare guest, swap cycles, disks, balloon, dump, reset,
 exit) records the sites: calls that can fail, by the place they are made from (inject.c). Then each site
@@ -13,12 +13,17 @@ by a message (refused); the VM pauses, stops or ends and says why (paused, stopp
 line is lost and that is said (mute). What is wrong: a sanitizer speaks, a signal kills it, it hangs,
 ends without a word, wrong guest memory, descriptors, threads or files that are left.
 
-Left out is memory that libcrypto asks for; memory of jansson's is in. --quick makes every Nth run, so
-that it lasts about a minute, and those of REGRESSIONS. Exit status: 1 if anything was wrong.
+A build without sanitizers has the sandbox. There an error must not take a way that the sandbox forbids,
+and what fails while it closes must keep the VM from starting, by a message that names the layer, unless
+ebb says that it goes on without: the layers are looked at from outside, too.
+
+Left out is memory that libcrypto asks for; memory of jansson's is in. --quick makes those of
+REGRESSIONS and a few more, always the same, so that it lasts about a minute. Exit status: 1 if anything was wrong.
 """
 import argparse
 import collections
 import concurrent.futures
+import functools
 import os
 import re
 import struct
@@ -26,11 +31,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "guest"))
 
 import host  # noqa: E402
-from machine import Ended, Lost, Machine, Refused  # noqa: E402
+from machine import Ended, Lost, Machine, Refused, can_be_user, copies_for_users  # noqa: E402
 
 HEADER = struct.Struct("<QQqq")
 SITE = struct.Struct("<24sQQQQ")
@@ -46,6 +53,17 @@ SCENARIOS = {
     "uring": ["--swap-io", "uring", "--cpus", "2"],
     "threads": ["--swap-io", "threads", "--swap-pool", "8M", "--swap-compress", "zstd", "--vsock", "vsock", "--console",
                 "unix=console"],
+}
+
+# Of a build with the sandbox: an ordinary user needs a user namespace.
+SANDBOX_SCENARIOS = {
+    "user": ["--swap-io", "threads"],
+}
+
+# What is said of a layer that is done without.
+WITHOUT = {
+    "seccomp": "system calls are not restricted", "Seccomp": "system calls are not restricted",
+    "landlock_abi": "no Landlock", "namespaces": "no namespaces", "spaces": "no namespaces",
 }
 
 # What libcrypto asks for while it sets itself up: version 3.0 does not look whether it got it.
@@ -64,6 +82,9 @@ REGRESSIONS = {
     ("calloc", "pager_context_create"),      # a monitor thread too few: paused, never to be resumed
     ("json memory", "control_request_parse"),  # "no JSON", which it was
 }
+
+
+user_copies = functools.cache(copies_for_users)
 
 
 class Site(collections.namedtuple("Site", "name detail caller outer")):
@@ -91,29 +112,56 @@ class Symbols:
         self.known = {}
         addresses = sorted(addresses)
         # A return address is behind the call.
-        result = subprocess.run(["addr2line", "-f", "-s", "-e", host.BINARY],
+        result = subprocess.run(["addr2line", "-a", "-f", "-i", "-e", host.BINARY],
                                 input="".join(f"{address - 1:#x}\n" for address in addresses),
-                                stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-        for i, address in enumerate(addresses):
-            line = re.sub(r" \(discriminator \d+\)", "", result[2 * i + 1])
-            self.known[address] = (result[2 * i], line)
+                                stdout=subprocess.PIPE, text=True, check=True).stdout
+        for address, text in zip(addresses, re.split(r"^0x[0-9a-f]+\n", result, flags=re.M)[1:]):
+            frames = re.findall(r"(\S+)\n(\S+).*\n", text)
+            # What the C library's headers put in between is no place of ebb's.
+            function, place = next((frame for frame in frames if "/include/" not in frame[1]), frames[0])
+            self.known[address] = (function, os.path.basename(place))
 
     def function(self, site):
         return self.known[site.caller][0]
 
+    def functions(self, site):
+        return f"{self.known[site.caller][0]} {self.known[site.outer][0]}"
+
+    def of_sandbox(self, site):
+        return any(self.known[address][1].startswith("sandbox") for address in (site.caller, site.outer))
+
     def describe(self, site):
         function, line = self.known[site.caller]
-        outer, _ = self.known[site.outer]
+        outer, outer_line = self.known[site.outer]
         detail = f" {site.detail:#x}" if site.detail else ""
-        return f"{site.name}{detail} in {function} ({line}) for {outer}"
+        return f"{site.name}{detail} in {function} ({line}) for {outer} ({outer_line.split(':')[0]})"
 
 
 Outcome = collections.namedtuple("Outcome", "right kind text injected")
 
 
-def scenario(machine):
+def check_protection(machine, expected):
+    """No layer of the sandbox is less than without a fault, unless that is said."""
+    found = machine.protection()
+    # Root gets them this way, too.
+    if found["namespaces"] == "own, in a user namespace":
+        found["namespaces"] = "own"
+    machine.layers = machine.layers or found
+    for name, value in found.items() if expected else []:
+        if value != expected[name] and (name not in WITHOUT or WITHOUT[name] not in machine.errors()):
+            raise Lost(f"unprotected: {name} is {value}")
+
+
+def scenario(machine, layers):
     """A life. What a fault may make impossible is tried again once by Machine; the rest raises."""
     machine.start()
+    check_protection(machine, layers)
+    if machine.is_brief:
+        machine.control("swap enable")
+        machine.control("swap out")
+        check_protection(machine, layers)
+        machine.quit()
+        return
     machine.guest("fillall 1")
     machine.control("status")
     machine.guest("blk put 0 0 8 0xc00000")
@@ -134,6 +182,7 @@ def scenario(machine):
     machine.control("swap out")
     machine.control("dump-memory", os.path.join(machine.directory, "dump"), unlink=True)
     machine.verify(1)
+    check_protection(machine, layers)
     machine.guest("balloon deflate 64")
     machine.control("history")
     machine.reset()
@@ -143,12 +192,12 @@ def scenario(machine):
     machine.quit()
 
 
-def life(machine):
+def life(machine, layers):
     """The scenario, as far as the guest can be talked to: the serial line may be lost if that is said."""
     try:
-        scenario(machine)
-    except Lost:
-        if not re.search("(in|out)put of the serial line", machine.errors()):
+        scenario(machine, layers)
+    except Lost as lost:
+        if not machine.serial_is_lost() or "unprotected" in str(lost):
             raise
         machine.is_mute = True
         if machine.ask("status")["state"] != "running":
@@ -202,21 +251,25 @@ def judge(machine, report, problem, kept):
     return Outcome(True, kind, message, injected)
 
 
-def run(name, fault=None):
-    """One life with one fault: its outcome and the report."""
+def run(name, fault=None, layers=None, brief=False):
+    """One life with one fault: its outcome, the report and the layers of the sandbox."""
     with tempfile.TemporaryDirectory(prefix="ebb-faults-", dir=host.SCRATCH) as directory:
-        machine = Machine(directory, SCENARIOS[name], fault)
-        problem = None
+        copies = user_copies() if name == "user" else None
+        machine = Machine(directory, SCENARIOS.get(name) or SANDBOX_SCENARIOS[name], fault, copies)
+        problem, machine.is_brief = None, brief
         try:
-            life(machine)
-        except (Ended, Lost, Refused) as error:
+            life(machine, layers)
+        except (Ended, Lost) as error:
             problem = error
-            if isinstance(error, Refused):
-                problem = Lost(f"refused again: {error}")
+        except Refused as error:
+            problem = Lost(f"refused again: {error}")
+        except Exception:
+            # A mistake here, or an answer that nobody thought of.
+            problem = Lost(traceback.format_exc())
         finally:
-            machine.end()
+            machine.end(isinstance(problem, Lost))
         report = Report(machine.report) if os.path.exists(machine.report) else None
-        return judge(machine, report, problem, KEPT), report
+        return judge(machine, report, problem, KEPT), report, machine.layers
 
 
 def plan(name, sites):
@@ -235,43 +288,67 @@ def plan(name, sites):
 
 
 def record(name):
-    """The sites of a scenario; it must go well."""
-    outcome, report = run(name)
+    """The sites of a scenario and the layers of the sandbox in it; it must go well."""
+    outcome, report, layers = run(name)
     if not outcome.right or outcome.kind != "tolerated":
         sys.exit(f"{name}: without a fault: {outcome.kind}: {outcome.text}")
-    return report.sites
+    return report.sites, layers
+
+
+def record_all(wanted):
+    """The sites of each scenario, and the layers of the sandbox in it."""
+    recorded = {name: record(name) for name in ([wanted] if wanted else SCENARIOS)}
+    if not wanted and recorded["uring"][1]["on"] and can_be_user():
+        recorded["user"] = record("user")
+    return recorded
+
+
+def plan_all(recorded, symbols):
+    """The sites that each scenario adds, not all again. But for an ordinary user the sandbox is another one."""
+    seen = set()
+    for name, (sites, _) in recorded.items():
+        yield from plan(name, {site: calls for site, calls in sites.items()
+                               if site not in seen or (name == "user" and symbols.of_sandbox(site))})
+        seen.update(sites)
 
 
 def pick(runs, symbols, options):
     if options.only:
         return [entry for entry in runs if re.search(options.only, symbols.describe(entry[1]) + " " + entry[3])]
     if not options.quick:
-        return runs
-    step = max(1, len(runs) // options.sample)
-    # The same in each run of the same program, other ones when it changes.
-    return [entry for i, entry in enumerate(runs)
-            if i % step == 0 or entry[2] == 1 and (entry[1].name, symbols.function(entry[1])) in REGRESSIONS]
+        return runs[options.first:]
+
+    def lot(entry):
+        # Which are drawn does not change with the rest of the program, nor with its line numbers.
+        name, site, nth, mode = entry
+        text = f"{name} {site.name} {site.detail} {symbols.functions(site)} {min(nth, 3)} {mode}"
+        return zlib.crc32(text.encode())
+
+    drawn = sorted(runs, key=lot)
+    chosen = drawn[:options.sample]
+    for wanted in sorted(REGRESSIONS):
+        chosen += [entry for entry in drawn if entry[2:] == (1, "fail") and entry not in chosen
+                   and (entry[1].name, symbols.function(entry[1])) == wanted][:3]
+    return chosen
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--sample", type=int, default=40, help="how many runs --quick makes")
+    parser.add_argument("--sample", type=int, default=20, help="how many --quick draws")
+    parser.add_argument("--first", type=int, default=0, help="the number of the run to begin with: to go on")
     parser.add_argument("--only", help="faults whose description matches this regular expression")
-    parser.add_argument("--scenario", choices=list(SCENARIOS))
+    parser.add_argument("--scenario", choices=[*SCENARIOS, *SANDBOX_SCENARIOS])
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("-v", "--verbose", action="store_true", help="show those that went well too")
     parser.add_argument("--list", action="store_true", help="list what would be done")
     options = parser.parse_args()
     started = time.monotonic()
 
-    # Those that a second scenario adds, not all of it again.
-    runs, all_sites = [], {}
-    for name in [options.scenario] if options.scenario else SCENARIOS:
-        sites = record(name)
-        runs += plan(name, {site: calls for site, calls in sites.items() if site not in all_sites})
-        all_sites.update(sites)
+    recorded = record_all(options.scenario)
+    all_sites = {site: calls for sites, _ in recorded.values() for site, calls in sites.items()}
     symbols = Symbols({address for site in all_sites for address in (site.caller, site.outer)})
+    runs = list(plan_all(recorded, symbols))
     print(f"{len(all_sites)} sites, {sum(all_sites.values())} calls, {len(runs)} runs", flush=True)
     runs = pick([entry for entry in runs if symbols.function(entry[1]) not in LIBRARY], symbols, options)
 
@@ -279,7 +356,16 @@ def main():
         name, site, nth, mode = entry
         if options.list:
             return entry, Outcome(True, "", "", 0)
-        return entry, run(name, site.fault(nth, mode))[0]
+        layers = recorded[name][1]
+        brief = layers["on"] and nth <= 2 and symbols.of_sandbox(site)
+        try:
+            outcome = run(name, site.fault(nth, mode), layers, brief)[0]
+        except Exception:
+            outcome = Outcome(False, "driver", traceback.format_exc(), 0)
+        if (outcome.kind == "no start" and symbols.known[site.caller][1].startswith("sandbox")
+                and "sandbox" not in outcome.text):
+            outcome = outcome._replace(right=False, kind="not named")
+        return entry, outcome
 
     kinds, wrong, reached = collections.Counter(), 0, set()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

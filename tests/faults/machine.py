@@ -7,15 +7,20 @@ not do what it should, or the guest's memory is wrong.
 import json
 import os
 import re
+import shutil
 import socket
+import stat
 import subprocess
+import tempfile
 import time
 
 import host
 from ebb import GuestFailure, Serial
 
-TIMEOUT = 60      # for anything that goes on
-PATIENCE = 6      # for an answer that a fault may have lost
+TIMEOUT = 120     # for anything that goes on
+PATIENCE = 6      # for an answer that a fault may have lost; then it is asked for again,
+ATTEMPTS = 8      # so often
+USER = 23456
 MEMORY = "20M"
 BALLOON_PAGES = 64
 
@@ -32,8 +37,38 @@ class Refused(Exception):
     pass
 
 
+def as_user(directory):
+    """Command words in front of `ebb` that make it an ordinary user's, who may use KVM; as root."""
+    os.chmod(directory, 0o755)
+    script = ["set -e"]
+    for device in ("kvm", "userfaultfd"):
+        node = os.path.join(directory, device)
+        os.mknod(node, stat.S_IFCHR | 0o666, os.stat(f"/dev/{device}").st_rdev)
+        os.chmod(node, 0o666)
+        script.append(f"mount --bind {node} /dev/{device}")
+    for path, _, names in os.walk(directory):
+        for name in ["."] + names:
+            os.chown(os.path.join(path, name), USER, USER)
+    script.append(f'exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"')
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script), "sh"]
+
+
+def copies_for_users():
+    """ebb and its guest where an ordinary user can get at them. Before other threads start programs: those
+    would hold the copy open for writing, which then cannot be started."""
+    place = tempfile.TemporaryDirectory(prefix="ebb-faults-", dir=host.SCRATCH)
+    os.chmod(place.name, 0o755)
+    return place, *(shutil.copy(path, place.name) for path in (host.BINARY, host.image("bare.elf")))
+
+
+def can_be_user():
+    return (os.geteuid() == 0 and all(shutil.which(tool) for tool in ("unshare", "setpriv"))
+            and all(os.path.exists(f"/dev/{device}") for device in ("kvm", "userfaultfd")))
+
+
 class Machine:
-    def __init__(self, directory, options, fault):
+    def __init__(self, directory, options, fault, copies=None):
+        """@copies: of copies_for_users(), to be an ordinary user's."""
         self.directory = directory
         self.fault = fault or ""
         self.runtime, self.swap_dir = (os.path.join(directory, name) for name in ("runtime", "swap"))
@@ -46,16 +81,19 @@ class Machine:
         environment = dict(os.environ, XDG_RUNTIME_DIR=self.runtime, EBB_FAULT_REPORT=self.report)
         if fault:
             environment["EBB_FAULT"] = fault
+        _, binary, kernel = copies or (None, host.BINARY, host.image("bare.elf"))
+        prefix = as_user(directory) if copies else []
         self.error_path = os.path.join(directory, "errors")
         with open(self.error_path, "wb") as errors:
             self.process = subprocess.Popen(
-                [host.BINARY, "run", "--name", "vm", "--kernel", host.image("bare.elf"), "--memory", MEMORY,
-                 "--swap-dir", self.swap_dir, "--disk", disk, *options],
+                [*prefix, binary, "run", "--name", "vm", "--kernel", kernel, "--memory", MEMORY, "--swap-dir", self.swap_dir,
+                 "--disk", disk, *options],
                 env=environment, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.serial = Serial(self.process.stdout.fileno(), self.process.stdin.fileno())
         self.started = self.paused = self.was_killed = self.is_mute = self.disk_is_broken = self.asked_to_pause = False
         self.lasting = bool(fault) and fault.endswith(":always")
-        self.stopped = None
+        self.stopped = self.layers = None
+        self.is_brief = False
         self.refusals = []
 
     def errors(self):
@@ -67,9 +105,11 @@ class Machine:
         return [os.path.join(path, name) for root in (self.runtime, self.swap_dir)
                 for path, _, names in os.walk(root) for name in names]
 
-    def end(self):
-        """After the scenario, whatever it came to: ebb is given time to end, then killed."""
-        if self.process.poll() is None and not self.wait_end(PATIENCE):
+    def end(self, lost):
+        """After the scenario, whatever it came to: ebb is given time to end, then killed; at once if @lost."""
+        if lost:
+            self.process.kill()
+        elif not self.wait_end(TIMEOUT):
             self.was_killed = True
             self.process.kill()
         self.process.wait()
@@ -89,6 +129,28 @@ class Machine:
     def check_ended(self):
         if self.process.poll() is not None:
             raise Ended(f"status {self.process.returncode}")
+
+    def protection(self):
+        """What the sandbox is, as ebb says it and as it looks from outside."""
+        result = dict(self.control("status")["sandbox"])
+        if not result["on"]:
+            return result
+        found = {name: set() for name in ("NoNewPrivs", "Seccomp", "CapEff", "CapPrm", "CapBnd")}
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            try:
+                with open(f"/proc/{self.process.pid}/task/{thread}/status", encoding="utf-8") as file:
+                    text = file.read()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            # Somebody else's bounding set can only be emptied in a user namespace; there is nothing to be gained.
+            if not re.search(r"^Uid:\s*0\b", text, re.M):
+                found.pop("CapBnd", None)
+            for name, values in found.items():
+                values.add(int(re.search(rf"^{name}:\s*(\w+)", text, re.M).group(1), 16))
+        result.update(found)
+        result["spaces"] = {name for name in ("mnt", "net", "ipc", "uts") if os.readlink(
+            f"/proc/{self.process.pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")}
+        return result
 
     # The control socket.
 
@@ -129,7 +191,7 @@ class Machine:
             if answer:
                 break
             # Ebb may be about to end.
-            self.wait_end(0.3)
+            self.wait_end(1)
             self.check_ended()
             self.refusals.append(f"{command}: disconnected")
         else:
@@ -220,7 +282,7 @@ class Machine:
                     return match
                 self.serial.changed.wait(0.2)
             if self.serial.ended:
-                self.wait_end(PATIENCE)
+                self.wait_end(TIMEOUT)
                 self.check_ended()
             self.check_ended()
             if time.monotonic() > quiet:
@@ -234,11 +296,11 @@ class Machine:
         """What the agent answers to @command. Said again if it was not heard."""
         if self.disk_is_broken and command.startswith("blk"):
             return ""
-        for _ in range(3):
+        for attempt in range(ATTEMPTS):
             try:
                 tag, _, start = self.serial.begin(command)
             except BrokenPipeError:
-                self.wait_end(PATIENCE)
+                self.wait_end(TIMEOUT)
                 self.check_ended()
                 raise Lost("ebb has closed its standard input") from None
             match = self.wait_guest(rf"@(ok|fail) {tag}(?: (.*?))?\r?\n", start)
@@ -247,6 +309,8 @@ class Machine:
             if match and not command.startswith("blk"):
                 raise Lost(f"{command}: the guest says {match.group(2)}")
             self.refusals.append(f"guest: {command}: {match.group(2) if match else 'no answer'}")
+            if self.serial_is_lost() or (match and attempt == 2):
+                break
         # A broken disk is told, to the guest and to the operator; what was not written is not read back.
         if match and "IOERR" in match.group(2) and "warning: disk" in self.errors():
             self.disk_is_broken = True
@@ -264,16 +328,25 @@ class Machine:
 
     # The steps that are more than one.
 
+    def serial_is_lost(self):
+        return re.search("(in|out)put of the serial line", self.errors())
+
+    def await_boot(self, start):
+        for _ in range(ATTEMPTS):
+            if self.wait_guest(r"@ready \w+ (.*?)\r?\n", start):
+                return
+            if self.serial_is_lost():
+                break
+        raise Lost("the guest does not boot")
+
     def start(self):
-        if not self.wait_guest(r"@ready \w+ (.*?)\r?\n", 0):
-            raise Lost("the guest does not boot")
+        self.await_boot(0)
         self.started = True
 
     def reset(self):
         start = len(self.serial.text)
         self.control("reset")
-        if not self.wait_guest(r"@ready \w+ (.*?)\r?\n", start):
-            raise Lost("the guest does not boot again")
+        self.await_boot(start)
 
     def quit(self):
         try:

@@ -103,6 +103,9 @@ class Killed(LimitsCase):
     def test_during_enable(self):
         self.kill_during([], "enable")
 
+    def test_during_trim(self):
+        self.kill_during(["enable"], "trim")
+
     def test_during_out(self):
         self.kill_during(["enable"], "out")
 

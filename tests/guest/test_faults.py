@@ -96,6 +96,12 @@ class Memory(BareCase):
     def test_start_without_descriptors_says_so(self):
         self.refused_below("nofile", [8, 16, 24])
 
+    def test_start_without_address_space_says_so(self):
+        with open(host.BINARY, "rb") as file:
+            if b"__asan_init" in file.read():
+                return  # it takes terabytes of it for itself
+        self.refused_below("as", [60 * MIB, 100 * MIB, 140 * MIB])
+
 
 class Clock(BareCase):
     def setUp(self):

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 
+import disks
 import host
 import vsock
 from case import BareCase, MIB
@@ -424,11 +425,14 @@ class Works(BareCase):
         with Terminal(argv, environment) as terminal:
             terminal.expect("@ready")
             for _ in range(2):
+                start = len(terminal.serial.text)
                 terminal.send("\x01c")
-                terminal.expect("console of onterm")
+                terminal.expect("console of onterm", start=start)
                 terminal.send("status\r")
-                terminal.expect("seccomp|OFF")
+                terminal.expect("seccomp|OFF", start=start)
                 terminal.send("\x04")
+                disks.poll(self, lambda: os.tcgetpgrp(terminal.master) == terminal.process.pid,
+                           "the console gives the terminal back")
                 time.sleep(0.5)
             terminal.send("\x01x")
             terminal.process.wait(20 * host.SLOWNESS)

@@ -55,16 +55,20 @@ static int write_file(const char *path, const char *text)
 static void set_limits(void)
 {
 	struct rlimit files, locked;
+	int result;
 
 	if (write_file("/proc/self/coredump_filter", CORE_FILTER))
 		log_warning("sandbox: what core dumps contain cannot be set; guest memory is left "
 			    "out by madvise(2) alone");
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+	result = getrlimit(RLIMIT_NOFILE, &files);
+	if (!result) {
 		if (files.rlim_cur > DESCRIPTORS_MAX)
 			files.rlim_cur = DESCRIPTORS_MAX;
 		files.rlim_max = files.rlim_cur;
-		setrlimit(RLIMIT_NOFILE, &files);
+		result = setrlimit(RLIMIT_NOFILE, &files);
 	}
+	if (result)
+		log_warning("sandbox: descriptors are not limited: %s", strerrordesc_np(errno));
 	/* Only root may raise it: then it is what its capability stood for. */
 	if (!getrlimit(RLIMIT_MEMLOCK, &locked) && locked.rlim_cur < LOCKED_MEMORY) {
 		locked.rlim_cur = LOCKED_MEMORY;
@@ -154,17 +158,18 @@ enum sandbox_namespaces sandbox_probe_namespaces(bool *empty_root)
 
 static int close_namespaces(struct error *err)
 {
-	int result;
+	int result = -EPERM;
 
 	/* Root tries, too: it may lack the capabilities that it is known for. */
-	if (sandbox_probe_namespaces(NULL) == SANDBOX_NO_NAMESPACES)
-		return 0;
-	result = enter_namespaces(&sandbox_layers.namespaces);
+	if (sandbox_probe_namespaces(NULL) != SANDBOX_NO_NAMESPACES)
+		result = enter_namespaces(&sandbox_layers.namespaces);
 	if (!result)
 		return 0;
 	if (sandbox_layers.namespaces == SANDBOX_USER_NAMESPACES)
 		return error_errno(err, -result, "sandbox: user namespace");
 	sandbox_layers.namespaces = SANDBOX_NO_NAMESPACES;
+	log_warning("sandbox: this host gives no namespaces of its own: %s",
+		    strerrordesc_np(-result));
 	return 0;
 }
 
@@ -197,11 +202,25 @@ static uint64_t needed_capabilities(void)
 	return uffd_device_is_kept() ? 0 : 1ull << CAP_SYS_PTRACE;
 }
 
+/* Without CAP_SETPCAP nothing can be dropped here, and nothing gained. */
+static int empty_bounding_set(bool allowed, struct error *err)
+{
+	for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
+		if (sandbox_layers.capabilities & 1ull << capability)
+			continue;
+		/* EINVAL: this kernel has fewer of them. */
+		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) && allowed && errno != EINVAL)
+			return error_errno(err, errno, "sandbox: PR_CAPBSET_DROP");
+	}
+	return 0;
+}
+
 static int drop_capabilities(struct error *err)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct now[2], left[2] = {{0}, {0}};
 	uint64_t needed = needed_capabilities();
+	int result;
 
 	if (syscall(SYS_capget, &header, now))
 		return error_errno(err, errno, "sandbox: capget");
@@ -211,11 +230,11 @@ static int drop_capabilities(struct error *err)
 		left[i].effective = left[i].permitted = part;
 		sandbox_layers.capabilities |= (uint64_t)part << 32 * i;
 	}
-	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	/* Refused without CAP_SETPCAP, whose lack makes it superfluous: nothing can be gained. */
-	for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
-		if (!(sandbox_layers.capabilities & 1ull << capability))
-			prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+		return error_errno(err, errno, "sandbox: PR_CAP_AMBIENT_CLEAR_ALL");
+	result = empty_bounding_set(now[0].effective & 1u << CAP_SETPCAP, err);
+	if (result)
+		return result;
 	if (syscall(SYS_capset, &header, left))
 		return error_errno(err, errno, "sandbox: capset");
 	if (sandbox_layers.capabilities)
@@ -231,8 +250,11 @@ static int prepare_files(const struct sandbox_needs *needs, int *ruleset, struct
 {
 	sandbox_layers.landlock_abi = sandbox_files_abi();
 	*ruleset = -1;
-	if (!sandbox_layers.landlock_abi)
+	if (!sandbox_layers.landlock_abi) {
+		log_warning("sandbox: this kernel has no Landlock: files are not restricted: %s",
+			    strerrordesc_np(errno));
 		return 0;
+	}
 	*ruleset = sandbox_files_prepare(sandbox_layers.landlock_abi, needs->files, needs->count,
 					 needs->may_signal, err);
 	return *ruleset < 0 ? *ruleset : 0;

@@ -20,7 +20,7 @@ struct sandbox_file {
 	} right;
 };
 
-/* The version of Landlock's interface; 0: there is none. */
+/* The version of Landlock's interface; 0: there is none, and errno says why. */
 int sandbox_files_abi(void);
 
 /*

@@ -66,15 +66,19 @@ struct birth {
 	struct birth *next;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards births and done of each */
+/* Guards births, done of each, and the outcome in struct confined. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wanted = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t born = PTHREAD_COND_INITIALIZER;
 static struct birth *births;
 
+/* On the stack of who starts the thread, which is waited for until it is @done. */
 struct confined {
 	enum sandbox_kind kind;
 	void *(*run)(void *);
 	void *arg;
+	int result; /* of the filter */
+	bool done;
 };
 
 const char *sandbox_kind_name(enum sandbox_kind kind)
@@ -145,41 +149,53 @@ static int confine(enum sandbox_kind kind)
 
 static void *run_confined(void *opaque)
 {
-	struct confined confined = *(struct confined *)opaque;
-	int result = confine(confined.kind);
+	struct confined *starter = opaque;
+	const struct confined own = *starter;
+	int result = confine(own.kind);
 
-	free(opaque);
+	pthread_mutex_lock(&lock);
+	starter->result = result;
+	starter->done = true;
+	pthread_cond_broadcast(&born);
+	pthread_mutex_unlock(&lock);
 	/* To go on without would be to pretend. */
-	if (result) {
-		log_error("a thread of the kind \"%s\" cannot be sandboxed: %s; ending",
-			  table[confined.kind].name, strerrordesc_np(-result));
-		_exit(1);
-	}
-	sandbox_probe(confined.kind);
-	return confined.run(confined.arg);
+	if (result)
+		return NULL;
+	sandbox_probe(own.kind);
+	return own.run(own.arg);
+}
+
+/* A thread that cannot be confined is none. */
+static int await_confined(pthread_t thread, const char *name, struct confined *confined)
+{
+	pthread_mutex_lock(&lock);
+	while (!confined->done)
+		pthread_cond_wait(&born, &lock);
+	pthread_mutex_unlock(&lock);
+	if (!confined->result)
+		return 0;
+	pthread_join(thread, NULL);
+	log_error("thread \"%s\" cannot be sandboxed and is not started: seccomp: %s", name,
+		  strerrordesc_np(-confined->result));
+	return confined->result;
 }
 
 static int start_confined(const struct birth *birth)
 {
-	struct confined *confined = malloc(sizeof(*confined));
+	struct confined confined = {.run = birth->run, .arg = birth->arg};
 	size_t i = 0;
 	int result;
 
-	if (!confined)
-		return -ENOMEM;
 	while (i < ARRAY_SIZE(kinds) &&
 	       strncmp(birth->name, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
 		i++;
 	if (i == ARRAY_SIZE(kinds)) {
 		log_error("the sandbox knows no thread \"%s\"", birth->name);
-		free(confined);
 		return -EPERM;
 	}
-	*confined = (struct confined){kinds[i].kind, birth->run, birth->arg};
-	result = thread_create(birth->thread, birth->name, run_confined, confined);
-	if (result)
-		free(confined);
-	return result;
+	confined.kind = kinds[i].kind;
+	result = thread_create(birth->thread, birth->name, run_confined, &confined);
+	return result ? result : await_confined(*birth->thread, birth->name, &confined);
 }
 
 static void *run_nursery(void *opaque)
