@@ -215,7 +215,7 @@ int __wrap_ftruncate64(int fd, off_t length)
 /* Writes a block that ends at @end, as a writer does; 0 or -errno. */
 static int write_block(struct store_file *file, uint64_t end)
 {
-	uint8_t *block = aligned_alloc(STORE_BLOCK_MAX, file->block);
+	uint8_t *block = aligned_alloc(file->block, file->block);
 	int result;
 
 	assert_non_null(block);
