@@ -23,7 +23,7 @@ for argument; do
 	case $argument in
 	--quick) quick=yes ;;
 	-h | --help)
-		sed -n '2,16s/^# \{0,1\}//p' "$0"
+		sed -n '2,14s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	-*)

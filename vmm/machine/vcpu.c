@@ -52,12 +52,12 @@ static void on_kick(int signal)
 	(void)signal;
 }
 
-static void install_kick_handler(void)
+static int install_kick_handler(void)
 {
 	struct sigaction action = {.sa_handler = on_kick};
 
 	sigemptyset(&action.sa_mask);
-	sigaction(KICK_SIGNAL, &action, NULL);
+	return sigaction(KICK_SIGNAL, &action, NULL) ? -errno : 0;
 }
 
 int vcpus_create(struct kvm *kvm, unsigned count, const struct vcpu_env *env, struct vcpus **out,
@@ -65,6 +65,7 @@ int vcpus_create(struct kvm *kvm, unsigned count, const struct vcpu_env *env, st
 {
 	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + count * sizeof(vcpus->vcpus[0]));
 	pthread_condattr_t monotonic;
+	int result;
 
 	if (!vcpus)
 		return error_errno(err, ENOMEM, "create vCPUs");
@@ -77,19 +78,25 @@ int vcpus_create(struct kvm *kvm, unsigned count, const struct vcpu_env *env, st
 	pthread_condattr_destroy(&monotonic);
 	for (unsigned i = 0; i < count; i++) {
 		struct vcpu *vcpu = &vcpus->vcpus[i];
-		int result = kvm_create_vcpu(kvm, i, &vcpu->fd, &vcpu->run, err);
 
-		if (result) {
-			vcpus_destroy(vcpus);
-			return result;
-		}
+		result = kvm_create_vcpu(kvm, i, &vcpu->fd, &vcpu->run, err);
+		if (result)
+			goto destroy_vcpus;
 		vcpu->all = vcpus;
 		vcpu->index = i;
 		vcpus->count = i + 1;
 	}
-	install_kick_handler();
+	result = install_kick_handler();
+	if (result) {
+		error_errno(err, -result, "create vCPUs: the handler of their signal");
+		goto destroy_vcpus;
+	}
 	*out = vcpus;
 	return 0;
+
+destroy_vcpus:
+	vcpus_destroy(vcpus);
+	return result;
 }
 
 int vcpus_fd(const struct vcpus *vcpus, unsigned index)
