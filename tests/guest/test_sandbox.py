@@ -20,7 +20,7 @@ import host
 import vsock
 from case import BareCase, MIB
 from ebb import ControlError, Ebb
-from terminal import Terminal
+from terminal import CONTROL_A, CONTROL_D, Terminal
 
 PROBE = os.environ.get("EBB_SANDBOX_PROBE_BINARY", "")
 ACTS = ["openat", "openat2", "socket", "connect", "bind", "execve", "fork", "clone", "ptrace", "process_vm_readv",
@@ -425,16 +425,18 @@ class Works(BareCase):
         with Terminal(argv, environment) as terminal:
             terminal.expect("@ready")
             for _ in range(2):
-                start = len(terminal.serial.text)
-                terminal.send("\x01c")
-                terminal.expect("console of onterm", start=start)
-                terminal.send("status\r")
-                terminal.expect("seccomp|OFF", start=start)
-                terminal.send("\x04")
+                start = terminal.position
+                terminal.send(CONTROL_A + "c")
+                terminal.expect_prompt("ebb onterm> ", start=start)
+                start = terminal.position
+                terminal.send("status\n")
+                # The prompt, too: before that, Ctrl-D is the terminal's own, and lost.
+                terminal.expect_prompt("(seccomp|OFF)(?s:.*)ebb onterm> ", start=start)
+                terminal.send(CONTROL_D)
                 disks.poll(self, lambda: os.tcgetpgrp(terminal.master) == terminal.process.pid,
                            "the console gives the terminal back")
                 time.sleep(0.5)
-            terminal.send("\x01x")
+            terminal.send(CONTROL_A + "x")
             terminal.process.wait(20 * host.SLOWNESS)
 
     def test_as_an_ordinary_user(self):
