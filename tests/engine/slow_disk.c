@@ -180,18 +180,25 @@ static bool is_closed(struct io_gate *gate)
 	return false;
 }
 
-static void a_second_cancel_does_not_end_what_the_first_one_takes_back(void **state)
+/* Device I/O keeps enable waiting until it is cancelled; what it takes back then waits for the disk. */
+static void start_taking_back(struct vm *vm, struct io_gate *gate)
 {
-	struct vm *vm = *state;
-	struct io_gate *gate = guest_memory_io_gate(vm->memory);
-	struct error err;
-	int result;
 	assert_true(io_gate_begin(gate));
 	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
 	await(is_closed(gate));
 	hold_disk();
 	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
 	await(readers_waiting() > 0);
+}
+
+static void a_second_cancel_does_not_end_what_the_first_one_takes_back(void **state)
+{
+	struct vm *vm = *state;
+	struct io_gate *gate = guest_memory_io_gate(vm->memory);
+	struct error err;
+	int result;
+
+	start_taking_back(vm, gate);
 
 	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
 	release_disk();
@@ -219,6 +226,7 @@ static void a_disk_that_hangs_is_told_and_goes_on_when_it_answers(void **state)
 	struct vm *vm = *state;
 	struct toucher toucher;
 	bool told;
+
 	hold_disk();
 	toucher_start(&toucher, vm_page(vm, 0));
 	await(swap_is_reading(vm->swap));
@@ -241,6 +249,7 @@ static void a_disk_that_hangs_is_told_and_goes_on_when_it_answers(void **state)
 static void a_worker_whose_disk_hangs_is_not_waited_for_without_end(void **state)
 {
 	struct vm *vm = *state;
+
 	hold_disk();
 	assert_int_equal(swap_start(vm->swap, SWAP_OP_IN, NULL), 0);
 	await(readers_waiting() > 0);
@@ -259,12 +268,8 @@ static void what_goes_on_after_a_cancel_ends_with_the_machine(void **state)
 	struct io_gate *gate = guest_memory_io_gate(vm->memory);
 	bool ended;
 	int result;
-	assert_true(io_gate_begin(gate));
-	assert_int_equal(swap_start(vm->swap, SWAP_OP_ENABLE, NULL), 0);
-	await(is_closed(gate));
-	hold_disk();
-	assert_int_equal(swap_cancel(vm->swap, NULL), 0);
-	await(readers_waiting() > 0);
+
+	start_taking_back(vm, gate);
 
 	ended = swap_end_operation(vm->swap, 0);
 	release_disk();
