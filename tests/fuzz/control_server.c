@@ -14,6 +14,7 @@
 #include "tests/fuzz/input.h"
 #include "tests/unit/fake_machine.h"
 #include "vmm/base/log.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/control/control_socket.h"
 #include "vmm/control/events.h"
 
@@ -98,24 +99,9 @@ static void close_place(struct place *place)
 /* Sends @text, and a file with its first byte if @with_file. */
 static void say(int client, const void *text, size_t length, bool with_file)
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {.header = {
-			     .cmsg_len = CMSG_LEN(sizeof(int)),
-			     .cmsg_level = SOL_SOCKET,
-			     .cmsg_type = SCM_RIGHTS,
-		     }};
-	struct iovec iov = {(void *)(uintptr_t)text, length};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 	int file = with_file ? memfd_create("file", MFD_CLOEXEC) : -1;
 
-	if (file >= 0) {
-		memcpy(CMSG_DATA(&control.header), &file, sizeof(file));
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control.room);
-	}
-	sendmsg(client, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	unix_socket_send(client, text, length, file, MSG_DONTWAIT);
 	if (file >= 0)
 		close(file);
 }

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/base/unix_socket.h"
+
 static struct {
 	const char *path; /* NULL: there is no child */
 	int socket;
@@ -33,25 +35,6 @@ static int open_file(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* @fd is negative: an errno alone. */
-static void answer(int socket, int fd)
-{
-	union control control = {.header = {
-					 .cmsg_len = CMSG_LEN(sizeof(int)),
-					 .cmsg_level = SOL_SOCKET,
-					 .cmsg_type = SCM_RIGHTS,
-				 }};
-	struct iovec iov = {&fd, sizeof(fd)};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control.room);
-	}
-	sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
 static _Noreturn void serve(int socket, const char *path)
 {
 	char wish;
@@ -66,7 +49,8 @@ static _Noreturn void serve(int socket, const char *path)
 		if (length != sizeof(wish))
 			_exit(0);
 		fd = open_file(path);
-		answer(socket, fd);
+		/* Negative: an errno alone. */
+		unix_socket_send(socket, &fd, sizeof(fd), fd, 0);
 		if (fd >= 0)
 			close(fd);
 	}

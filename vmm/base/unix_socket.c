@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -171,4 +172,25 @@ void unix_listener_close(struct unix_listener *listener)
 	unix_listener_remove(listener);
 	close(listener->fd);
 	listener->fd = -1;
+}
+
+ssize_t unix_socket_send(int fd, const void *bytes, size_t length, int file, int flags)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {
+			     .cmsg_len = CMSG_LEN(sizeof(int)),
+			     .cmsg_level = SOL_SOCKET,
+			     .cmsg_type = SCM_RIGHTS,
+		     }};
+	struct iovec iov = {(void *)(uintptr_t)bytes, length};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (file >= 0) {
+		memcpy(CMSG_DATA(&control.header), &file, sizeof(file));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control.room);
+	}
+	return sendmsg(fd, &message, flags | MSG_NOSIGNAL);
 }

@@ -1,5 +1,6 @@
 /*
- * Listening on and connecting to Unix stream sockets by path (unix(7)).
+ * Listening on and connecting to Unix stream sockets by path, and descriptors sent through them
+ * (unix(7)).
  *
  * A listener's file has mode 0600. A socket file that nobody listens on is left from a program that
  * was killed, and is replaced; one that somebody listens on, and anything that is no socket, is
@@ -39,5 +40,11 @@ int unix_listener_remove(const struct unix_listener *listener);
  * -ENOENT, -ECONNREFUSED, other -errno.
  */
 int unix_socket_connect(const char *path);
+
+/*
+ * send(2) with MSG_NOSIGNAL and @flags. With the first byte goes the descriptor @file, which stays the
+ * caller's; negative: none does.
+ */
+ssize_t unix_socket_send(int fd, const void *bytes, size_t length, int file, int flags);
 
 #endif

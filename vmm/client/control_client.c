@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/unix_socket.h"
 #include "vmm/control/control_socket.h"
 
 #define LINE_MAX_BYTES (4u << 20) /* an answer longer than this is none of ours */
@@ -97,26 +98,11 @@ void control_client_pass_file(struct control_client *client, int fd)
 }
 
 /* Like send(2); the file goes with the first byte. */
-static ssize_t send_some(struct control_client *client, char *bytes, size_t length)
+static ssize_t send_some(struct control_client *client, const char *bytes, size_t length)
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {.header = {
-			     .cmsg_len = CMSG_LEN(sizeof(int)),
-			     .cmsg_level = SOL_SOCKET,
-			     .cmsg_type = SCM_RIGHTS,
-		     }};
-	struct iovec iov = {bytes, length};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t count;
+	ssize_t count =
+		unix_socket_send(client->fd, bytes, length, client->file ? client->file : -1, 0);
 
-	if (client->file) {
-		memcpy(CMSG_DATA(&control.header), &client->file, sizeof(int));
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control.room);
-	}
-	count = sendmsg(client->fd, &message, MSG_NOSIGNAL);
 	if (count > 0)
 		client->file = 0;
 	return count;
